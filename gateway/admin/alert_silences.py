@@ -16,23 +16,23 @@ from gateway.system.utc_text import utc_text
 if TYPE_CHECKING:
     from gateway.store import Store
 
-COMMENT_MOST = 200
+COMMENT_MAX = 200
 """Characters."""
-_SILENCES_MOST = 1_000
+_SILENCES_MAX = 1_000
 
 
 async def silence(
     store: Store, *, rule: str, labels: Mapping[str, str], seconds: int, comment: str, actor: str
 ) -> Silence:
     """Tell nobody of alerts of this rule (empty: of any) with all of these labels. Raises Refused."""
-    if len(comment) > COMMENT_MOST or not comment.isprintable():
-        raise Refused(f"a comment is one line of {COMMENT_MOST} characters at most", senseless=True)
+    if len(comment) > COMMENT_MAX or not comment.isprintable():
+        raise Refused(f"a comment is one line of {COMMENT_MAX} characters at most", senseless=True)
     now = int(datetime.now(UTC).timestamp())
     made = Silence(secrets.token_hex(4), rule, dict(labels), now, now + seconds, comment, actor)
     async with store.transaction() as tx:
-        if sum(one.until > now for one in await tx.alerts.silences()) >= _SILENCES_MOST:
+        if sum(one.until > now for one in await tx.alerts.silences()) >= _SILENCES_MAX:
             raise Refused(
-                f"there are {_SILENCES_MOST} silences: end some with `gateway-admin alerts unsilence`"
+                f"there are {_SILENCES_MAX} silences: end some with `gateway-admin alerts unsilence`"
             )
         await tx.alerts.silence(made)
         why = f": {comment}" if comment else ""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from gateway.admin.errors import Refused
 from gateway.admin.secret_rules import hashed, secret_fault
 from gateway.policy.engine.identity import (
-    LABEL_VALUES_MOST,
+    LABEL_VALUES_MAX,
     METHODS,
     Device,
     Labels,
@@ -29,9 +29,9 @@ from gateway.policy.files.toml_document import PolicyError
 from gateway.policy.imports.located_json import Located, parse
 from gateway.store import NewDevice
 
-DEVICES_MOST = 10_000
+DEVICES_MAX = 10_000
 """Of one file: the log of changes and the events of a transaction stay within what one look takes."""
-BYTES_MOST = 8_388_608
+BYTES_MAX = 8_388_608
 COLUMNS = ("device_id", "roles", "labels", "methods", "secret")
 _THREADS = 2
 """That hash at once: 19 MiB each."""
@@ -71,8 +71,8 @@ def read_devices(raw: bytes, name: str, roles: Collection[str]) -> list[Wanted]:
                 f"{one.location}: device {one.device_id} is named in {seen[one.device_id]} already"
             )
         seen.setdefault(one.device_id, one.location)
-    if len(found) > DEVICES_MOST:
-        problems.append(f"{name}: it has {len(found):,} devices, and {DEVICES_MOST:,} can be added at once")
+    if len(found) > DEVICES_MAX:
+        problems.append(f"{name}: it has {len(found):,} devices, and {DEVICES_MAX:,} can be added at once")
     if not found and not problems:
         problems.append(f"{name}: it names no device")
     if problems:
@@ -178,8 +178,8 @@ def _faults(one: Wanted, roles: Collection[str]) -> Iterator[str]:
         if role not in roles:
             yield f"there is no role {role!r}; the roles are: {', '.join(sorted(roles))}"
     for label, some in one.labels.items():
-        if len({*some}) < len(some) or not 1 <= len(some) <= LABEL_VALUES_MOST:
-            yield f"the label {label} has a value twice, none, or more than {LABEL_VALUES_MOST}"
+        if len({*some}) < len(some) or not 1 <= len(some) <= LABEL_VALUES_MAX:
+            yield f"the label {label} has a value twice, none, or more than {LABEL_VALUES_MAX}"
         for value in some:
             if not is_label(label, value):
                 yield f"{label}={value!r} can't be a label: small letters, digits; a value is one topic level"

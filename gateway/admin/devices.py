@@ -14,7 +14,7 @@ from gateway.admin.audit_events import record
 from gateway.admin.errors import Refused
 from gateway.connection.audit_vocabulary import changed_device
 from gateway.policy.engine.identity import (
-    LABEL_VALUES_MOST,
+    LABEL_VALUES_MAX,
     METHODS,
     Device,
     Labels,
@@ -60,8 +60,8 @@ def check_names(device_id: str, labels: Labels) -> None:
                     "most; the value is one topic level of 64 characters at most, without / + # $",
                     senseless=True,
                 )
-        if len(some) > LABEL_VALUES_MOST:
-            raise Refused(f"--label {name} has more than {LABEL_VALUES_MOST} values", senseless=True)
+        if len(some) > LABEL_VALUES_MAX:
+            raise Refused(f"--label {name} has more than {LABEL_VALUES_MAX} values", senseless=True)
 
 
 def check_roles(policy: Policy, roles: Sequence[str], acl: Path) -> None:
@@ -225,7 +225,7 @@ async def end_overlap(store: Store, device: Device, why: str, *, actor: str) -> 
 async def observe(store: Store, device_id: str, seconds: int, *, actor: str) -> Device:
     """Let pass and report, for so long, what the rules refuse a device; 0 ends it.
 
-    Raises UnknownDevice; InvalidValue for longer than OBSERVE_MOST.
+    Raises UnknownDevice; InvalidValue for longer than OBSERVE_MAX.
     """
     async with store.transaction() as tx:
         device = await tx.devices.observe(device_id, seconds)

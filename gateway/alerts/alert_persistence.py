@@ -21,7 +21,7 @@ from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
 from gateway.store.alerts import AlertRow, MessageRow
 
-_SECONDS_MOST = 2.0
+_SECONDS_MAX = 2.0
 _SUBJECT = "alerts"
 
 
@@ -61,7 +61,7 @@ class AlertKeeper:
         """Have the store keep what it does not have yet; two seconds at most, and what is left later."""
         self._begin()
         if self._saving is not None:
-            await asyncio.wait({self._saving}, timeout=_SECONDS_MOST)
+            await asyncio.wait({self._saving}, timeout=_SECONDS_MAX)
 
     def _begin(self) -> None:
         if (self._saving is None or self._saving.done()) and (self._rows or self._messages or self._arrived):
@@ -75,7 +75,7 @@ class AlertKeeper:
     async def save(self) -> None:
         """The same, to the end: for a gateway that stops."""
         if self._saving is not None:
-            await asyncio.wait({self._saving}, timeout=_SECONDS_MOST)
+            await asyncio.wait({self._saving}, timeout=_SECONDS_MAX)
         await self._save()
 
     async def _save(self) -> bool:

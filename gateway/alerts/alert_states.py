@@ -18,14 +18,14 @@ from enum import StrEnum
 from gateway.alerts.readings_protocol import Labels, Readings
 from gateway.alerts.rules import Rule, Severity
 
-ALERTS_MOST = 10_000
+ALERTS_MAX = 10_000
 """Alerts at once, over all rules: some 10 MB. Of one half each rule has its share, whatever others have; the
 other half is for whichever comes first."""
 _CALM = (60_000, 300_000, 900_000, 3_600_000)
 """Milliseconds without the condition until an alert is over that came once, twice, three times, more."""
 _REMEMBERED = (3_600_000, 3_600_000, 3_600_000, 14_400_000)
 """Milliseconds after its end in which the same alert comes again, and not anew."""
-_GAP_MOST = 300_000
+_GAP_MAX = 300_000
 """Milliseconds that a gateway may have been down, such that what was pending before goes on."""
 
 Key = tuple[str, Labels]
@@ -117,7 +117,7 @@ class AlertStates:
 
     def load(self, alerts: Iterable[Alert], now: int, last_alive: int) -> None:
         """Go on from what was kept. `last_alive`: when the last gateway was last there, Unix milliseconds."""
-        short = 0 <= now - last_alive <= _GAP_MOST
+        short = 0 <= now - last_alive <= _GAP_MAX
         for alert in alerts:
             if alert.phase is Phase.PENDING:
                 alert.held = max(0, now - alert.since) if short else 0
@@ -187,10 +187,10 @@ class AlertStates:
 
     def _room(self, name: str) -> int:
         """How many alerts this rule may have: its share, and what others leave of the other half."""
-        share = ALERTS_MOST // (2 * len(self._rules))
+        share = ALERTS_MAX // (2 * len(self._rules))
         beyond = sum(max(0, len(of) - share) for other, of in self._by_rule.items() if other != name)
         # A change of the rules changes the shares, and ends none of the alerts that there are.
-        return max(share, ALERTS_MOST - share * (len(self._rules) - 1) - beyond)
+        return max(share, ALERTS_MAX - share * (len(self._rules) - 1) - beyond)
 
     def _calm(self, alert: Alert, now: int, elapsed: int, changes: Changes) -> None:
         """The condition does not hold now."""

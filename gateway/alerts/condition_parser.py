@@ -24,9 +24,9 @@ from collections.abc import Mapping, Sequence
 from gateway.alerts.conditions import COMPARE, BoolOp, Comparison, Condition, Node, Not, Selector
 from gateway.alerts.readings_protocol import Catalogue
 
-LENGTH_MOST = 1_000
+LENGTH_MAX = 1_000
 """Characters of a condition."""
-_DEPTH_MOST = 16
+_DEPTH_MAX = 16
 _PREFIX = "gateway_"
 
 _TOKEN = re.compile(
@@ -51,8 +51,8 @@ class NoCondition(ValueError):
 
 def condition_of(text: str, catalogue: Catalogue) -> Condition:
     """The condition that `text` is. Raises NoCondition."""
-    if len(text) > LENGTH_MOST:
-        raise NoCondition(f"it is longer than {LENGTH_MOST:,} characters; make two alerts of it")
+    if len(text) > LENGTH_MAX:
+        raise NoCondition(f"it is longer than {LENGTH_MAX:,} characters; make two alerts of it")
     reader = _Reader(text, catalogue)
     node = reader.condition(0)
     reader.end()
@@ -107,8 +107,8 @@ class _Reader:
         return node
 
     def _one(self, depth: int) -> Node:
-        if depth > _DEPTH_MOST:
-            raise NoCondition(f"it is nested more than {_DEPTH_MOST} deep")
+        if depth > _DEPTH_MAX:
+            raise NoCondition(f"it is nested more than {_DEPTH_MAX} deep")
         if self._take("not"):
             return Not(self._one(depth + 1))
         if self._take("("):

@@ -21,10 +21,10 @@ from typing import TypeAlias
 
 from gateway.alerts.readings_protocol import Labels, Readings
 
-SPAN_MOST = 86_400
+SPAN_MAX = 86_400
 """Seconds that `rate` and `increase` may look back: as long as the history is."""
 _FINE_SPAN = 3_600
-_GAP_MOST = 25_000, 75_000
+_GAP_MAX = 25_000, 75_000
 """Milliseconds between two points of a series: within the last hour, where the history has one each ten
 seconds, and before, where it has one a minute. A series whose first point lies further within the time asked
 for may have begun there."""
@@ -193,9 +193,9 @@ def _grown_before(
     start = moment.now - operand.seconds * 1_000
     if first_at >= moment.began >= start:
         return first
-    if first_at - start <= _GAP_MOST[operand.seconds > _FINE_SPAN]:
+    if first_at - start <= _GAP_MAX[operand.seconds > _FINE_SPAN]:
         return 0.0
-    older = moment.readings.since(operand.name, SPAN_MOST).get(labels, ())
+    older = moment.readings.since(operand.name, SPAN_MAX).get(labels, ())
     last = next((value for at, value in reversed(older) if at < first_at), None)
     return first if last is None else growth([(0, last), (first_at, first)])
 

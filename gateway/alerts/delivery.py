@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.alerts.channels.channel import SECONDS_MOST, Channel, NotDelivered
+from gateway.alerts.channels.channel import SECONDS_MAX, Channel, NotDelivered
 from gateway.alerts.channels.settings import ChannelSettings
 from gateway.alerts.notification_grouping import Listed, Message
 from gateway.alerts.reading_catalogue import CHANNEL_WORDS
@@ -23,9 +23,9 @@ from gateway.alerts.readings_protocol import Labels
 from gateway.alerts.shipped_rules import CHANNEL_RULE
 from gateway.observe.logs import get_logger
 
-WAITING_MOST = 100
+WAITING_MAX = 100
 """Messages that wait for one channel; of more the oldest is dropped."""
-AGE_MOST = 86_400_000
+AGE_MAX = 86_400_000
 """Milliseconds after which a message is not worth delivering."""
 _PAUSES = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Seconds after the first failure, the second ..."""
@@ -115,8 +115,8 @@ class Deliveries:
         if worker is None:
             self._done(message.message_id, channel)
             return
-        if len(worker.waiting) >= WAITING_MOST:
-            self._give_up(worker, worker.waiting.popleft(), f"{WAITING_MOST} others wait")
+        if len(worker.waiting) >= WAITING_MAX:
+            self._give_up(worker, worker.waiting.popleft(), f"{WAITING_MAX} others wait")
         worker.waiting.append(message)
         worker.more.set()
 
@@ -144,13 +144,13 @@ class Deliveries:
     async def _attempt(self, worker: _Worker, message: Message) -> float:
         """Try once; how long to wait before anything else is tried."""
         name = worker.settings.name
-        if self._now() - message.at > AGE_MOST:
+        if self._now() - message.at > AGE_MAX:
             worker.waiting.remove(message)
             self._give_up(worker, message, "it is a day old")
             return 0
         try:
             async with asyncio.timeout(
-                2 * SECONDS_MOST
+                2 * SECONDS_MAX
             ):  # a channel has its own bound; this holds for any fault
                 await worker.channel.send(message)
         except (NotDelivered, TimeoutError) as error:

@@ -24,7 +24,7 @@ MESSAGE_BYTES = "device_message_bytes"
 SILENT_SECONDS = "device_silent_seconds"
 NAMES = frozenset({WRONG_LOGINS, CONNECTS, MESSAGES, BYTES, NEW_ADDRESSES, MESSAGE_BYTES, SILENT_SECONDS})
 """What is answered here. What the history has of all devices together may begin with the same word."""
-SPAN_MOST = 900
+SPAN_MAX = 900
 """Seconds that a rule may look back."""
 _PAST_MS = 30_000
 """Between two points of the past."""
@@ -129,7 +129,7 @@ class DeviceReadings:
         self._before = passed
         if not self._past or now - self._past[-1][0] >= _PAST_MS:
             self._past.append((now, {name: dict(self._counts.get(name, {})) for name in self._wanted}))
-            while len(self._past) > 1 and now - self._past[1][0] >= SPAN_MOST * 1_000:
+            while len(self._past) > 1 and now - self._past[1][0] >= SPAN_MAX * 1_000:
                 self._past.popleft()
 
     def news(self) -> int:

@@ -24,7 +24,7 @@ _TOGETHER = 2_000
 _AT_ONCE = 5
 _EACH = 300_000
 """Milliseconds until one more may leave, once so many about a rule have left at once."""
-LISTED_MOST = 100
+LISTED_MAX = 100
 """Alerts that a message names one by one; of all it has the number."""
 
 
@@ -86,16 +86,16 @@ def message_of(state: State, alerts: Sequence[Listed], *, node: str, at: int) ->
 
 def _listed(alerts: Sequence[Listed]) -> list[Listed]:
     """As many as are named, of each rule some."""
-    if len(alerts) <= LISTED_MOST:
+    if len(alerts) <= LISTED_MAX:
         return list(alerts)
-    share = max(1, LISTED_MOST // len({one.alert for one in alerts}))
+    share = max(1, LISTED_MAX // len({one.alert for one in alerts}))
     seen: Counter[str] = Counter()
     listed = []
     for one in alerts:
         seen[one.alert] += 1
         if seen[one.alert] <= share:
             listed.append(one)
-    return listed[:LISTED_MOST]
+    return listed[:LISTED_MAX]
 
 
 class Grouping:

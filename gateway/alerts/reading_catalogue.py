@@ -14,7 +14,7 @@ from gateway.alerts.device_readings import (
     MESSAGES,
     NEW_ADDRESSES,
     SILENT_SECONDS,
-    SPAN_MOST,
+    SPAN_MAX,
     WRONG_LOGINS,
 )
 from gateway.alerts.readings_protocol import Catalogue, Series
@@ -22,7 +22,7 @@ from gateway.observe.metric_catalogue import SERVICE_WORDS, MetricType, readings
 
 CHANNEL_WORDS: Mapping[str, float] = SERVICE_WORDS
 
-_COUNTED = Series(("device",), grows=True, span_most=SPAN_MOST)
+_COUNTED = Series(("device",), grows=True, span_most=SPAN_MAX)
 _OF_DEVICE = Series(("device",))
 _BESIDES: Catalogue = {
     "channel_status": Series(("channel",), CHANNEL_WORDS),

@@ -17,7 +17,7 @@ import msgspec
 from gateway.audit_trail.errors import TrailDamaged, TrailError
 from gateway.system.atomic_files import sync_folder
 
-SEGMENT_MAX_ENTRIES = 65_536
+SEGMENT_ENTRIES_MAX = 65_536
 """Entries of one segment, at most."""
 _NAME = re.compile(r"([0-9]{16})\.jsonl")
 

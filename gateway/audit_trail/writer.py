@@ -19,7 +19,7 @@ from gateway.audit_trail.checkpoints import BadCheckpoint, SigningKey, VerifierK
 from gateway.audit_trail.errors import TrailDamaged, TrailError
 from gateway.audit_trail.merkle import leaf_hash, root
 from gateway.audit_trail.recovery import CHECKPOINT, ENTRIES, PUBLIC_KEY, TREE, recover
-from gateway.audit_trail.segments import SEGMENT_MAX_ENTRIES, OpenSegment, Segment, segments_of
+from gateway.audit_trail.segments import SEGMENT_ENTRIES_MAX, OpenSegment, Segment, segments_of
 from gateway.audit_trail.tree_files import TreeFiles
 from gateway.system.atomic_files import make_folder, put_file, sync_folder, write_new
 from gateway.system.file_errors import not_written
@@ -28,7 +28,7 @@ Event = Mapping[str, object]
 EntryLine = Callable[[int, Event, int], bytes]
 """Makes the bytes of an entry from its number, the event, and how many events were lost before it."""
 _DAY_MS = 86_400_000
-_SEGMENT_MIN_SECONDS = 60.0
+_SEGMENT_SECONDS_MIN = 60.0
 """A segment takes entries for at least this long, unless it is full."""
 
 
@@ -118,7 +118,7 @@ class Trail:
             done = 0
             while done < len(events):
                 segment, tree = self._writable()
-                part = events[done : done + SEGMENT_MAX_ENTRIES - segment.count]
+                part = events[done : done + SEGMENT_ENTRIES_MAX - segment.count]
                 lines = [
                     self._entry_line(self.size + at, event, 0 if done or at else lost_before)
                     for at, event in enumerate(part)
@@ -268,10 +268,10 @@ class Trail:
         return self._segment, self._tree
 
     def _is_complete(self, segment: OpenSegment) -> bool:
-        if segment.count >= SEGMENT_MAX_ENTRIES:
+        if segment.count >= SEGMENT_ENTRIES_MAX:
             return True
         # A clock that jumps to and fro must not make a file for each entry.
-        is_old = time.monotonic() - self._segment_began_s > _SEGMENT_MIN_SECONDS
+        is_old = time.monotonic() - self._segment_began_s > _SEGMENT_SECONDS_MIN
         return segment.count > 0 and is_old and _day_of(self._now()) != self._segment_day
 
     def _release_files(self) -> None:

@@ -14,7 +14,7 @@ from gateway.mqtt.packets import Subscription, Version
 from gateway.net.bus_endpoint import Bus
 from gateway.observe.logs import get_logger
 
-_PAUSE_LEAST, _PAUSE_MOST = 0.5, 30.0
+_PAUSE_MIN, _PAUSE_MAX = 0.5, 30.0
 _SPOKEN = {Version.V311: "3.1.1", Version.V5: "5"}
 
 _log = get_logger()
@@ -49,17 +49,17 @@ class BusClient:
     async def run(self) -> None:
         """Connect, and again whenever the connection ends, after a pause that grows. For ever."""
         loop = asyncio.get_running_loop()
-        pause = _PAUSE_LEAST
+        pause = _PAUSE_MIN
         while True:
             began = loop.time()
             why = await self._hold()
             if self._state != (False, why):
                 self._state = (False, why)
                 _log.error("bus unavailable", reason=why)
-            if loop.time() - began > _PAUSE_MOST:
-                pause = _PAUSE_LEAST
+            if loop.time() - began > _PAUSE_MAX:
+                pause = _PAUSE_MIN
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _PAUSE_MOST)
+            pause = min(2 * pause, _PAUSE_MAX)
 
     async def _hold(self) -> str:
         """One connection from its beginning to its end; the answer is why it ended."""

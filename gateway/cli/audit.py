@@ -33,12 +33,12 @@ WithOutcome = Annotated[
 ]
 _SPAN = re.compile(r"[0-9]{1,6}[smhd]")
 _LOOK_SECONDS = 0.3
-_MOST = 10_000
+_ENTRIES_MAX = 10_000
 
 
 def tail(
     count: Annotated[
-        int, typer.Option("-n", "--lines", metavar="N", min=0, max=_MOST, help="How many.")
+        int, typer.Option("-n", "--lines", metavar="N", min=0, max=_ENTRIES_MAX, help="How many.")
     ] = 20,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with what comes, until Ctrl-C.")
@@ -87,7 +87,7 @@ def search(
         str | None, typer.Option("--until", metavar="TIME", help="Before then, in the same words.")
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=_MOST, help="The newest N.")
+        int, typer.Option("--limit", metavar="N", min=1, max=_ENTRIES_MAX, help="The newest N.")
     ] = 1_000,
     as_json: Json = False,
     config: Config = None,

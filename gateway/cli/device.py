@@ -36,7 +36,7 @@ from gateway.cli.settings_policy_store import (
 )
 from gateway.cli.stdin import Yes, demand_yes, read_secret
 from gateway.observe.terminal_escaping import printable
-from gateway.policy.engine.identity import OBSERVE_MOST, Device, Labels, written_labels
+from gateway.policy.engine.identity import OBSERVE_MAX, Device, Labels, written_labels
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
@@ -321,9 +321,9 @@ def observe(
 async def _observe(answer: Answer, settings: Settings, device_id: str, seconds: int) -> None:
     from gateway.admin import devices
 
-    if seconds > OBSERVE_MOST:
+    if seconds > OBSERVE_MAX:
         raise wrong_usage(
-            f"--for is {OBSERVE_MOST // 86_400}d at the most: observed, a device is nearly unbound"
+            f"--for is {OBSERVE_MAX // 86_400}d at the most: observed, a device is nearly unbound"
         )
     async with store_of(settings) as store:
         device = await devices.observe(store, device_id, seconds, actor=actor())

@@ -109,15 +109,15 @@ async def _add(
 
 
 def _content(file: Path) -> bytes:
-    from gateway.admin.bulk_devices import BYTES_MOST
+    from gateway.admin.bulk_devices import BYTES_MAX
 
     try:
         with file.open("rb") as source:
-            raw = source.read(BYTES_MOST + 1)
+            raw = source.read(BYTES_MAX + 1)
     except OSError as error:
         raise Failure(f"{file} can't be read: {why(file, error)}") from None
-    if len(raw) > BYTES_MOST:
-        raise Failure(f"{file} is longer than {BYTES_MOST:,} bytes: add fewer devices at once")
+    if len(raw) > BYTES_MAX:
+        raise Failure(f"{file} is longer than {BYTES_MAX:,} bytes: add fewer devices at once")
     return raw
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = 72
 _BARS = "▁▂▃▄▅▆▇█"
 _NOTHING = " "
-_MOST = 200
+_SERIES_MAX = 200
 """Series that are shown at once."""
 
 
@@ -112,7 +112,7 @@ def _named(history: History, seconds: int, names: Sequence[str]) -> Iterator[tup
             )
         for labels, points in sorted(found.items()):
             count += 1
-            if count > _MOST:
+            if count > _SERIES_MAX:
                 return
             inner = ", ".join(f"{label}={value}" for label, value in labels)
             yield Curve(name, labels, points), f"{name}{{{inner}}}" if inner else name, ""

@@ -78,12 +78,12 @@ async def _revoke(
         revoked = await admin.revoke(store, found, ttl_most=settings.jwt_ttl, actor=actor())
     hit = revoked.recorded
     if revoked.whole_device:
-        from gateway.store.tokens import REVOCATIONS_MOST
+        from gateway.store.tokens import REVOCATIONS_MAX
 
         answer.give(
             {"device_id": found.device_id, "token_id": None, "revoked": hit},
             f"All tokens of {found.device_id} are revoked, {found.token_id} among them: "
-            f"{REVOCATIONS_MOST} revocations of single tokens are kept for a device. "
+            f"{REVOCATIONS_MAX} revocations of single tokens are kept for a device. "
             f"{_count(hit)} recorded and still good. The device gets new ones with its secret.",
         )
         return

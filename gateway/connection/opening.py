@@ -56,7 +56,7 @@ from gateway.mqtt.framing import first_packet
 from gateway.mqtt.packets import Connack, Connect, PacketType, Version
 from gateway.mqtt.reason_codes import Reason, return_code
 from gateway.policy.engine.identity import Device, Identity
-from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
+from gateway.policy.engine.limits import CONNACK_BYTES_MAX, CONNECT_BYTES_MAX
 
 
 class Opening:
@@ -135,9 +135,9 @@ class Opening:
         if data[0] >> 4 != PacketType.CONNECT or data.startswith(TLS_HELLO):
             raise ProtocolError(not_mqtt(data))  # [MQTT-3.1.0-1]
         too_long = (
-            f"the CONNECT is longer than the {CONNECT_MAX_BYTES:,} bytes that may come before authentication"
+            f"the CONNECT is longer than the {CONNECT_BYTES_MAX:,} bytes that may come before authentication"
         )
-        found = first_packet(data, CONNECT_MAX_BYTES, too_long)
+        found = first_packet(data, CONNECT_BYTES_MAX, too_long)
         if found is None:
             return None
         body_at, end = found
@@ -147,8 +147,8 @@ class Opening:
 
     def early_bytes(self, event: DeviceBytes) -> Result:
         """What a client sends before its CONNACK came (MQTT 5, 3.1.4); reading is paused, so it is little."""
-        if len(self._early) > CONNECT_MAX_BYTES:
-            error = PacketTooLarge(f"more than {CONNECT_MAX_BYTES:,} bytes were sent before authentication")
+        if len(self._early) > CONNECT_BYTES_MAX:
+            error = PacketTooLarge(f"more than {CONNECT_BYTES_MAX:,} bytes were sent before authentication")
             return self._broken(error, refused_connect(error))
         self._early.extend(event.data)
         return []
@@ -198,7 +198,7 @@ class Opening:
         try:
             if early[0] != PacketType.CONNACK << 4:
                 raise ProtocolError("the bus answered a CONNECT with something else")
-            found = first_packet(early, CONNACK_MAX_BYTES, "the CONNACK is longer than any can be")
+            found = first_packet(early, CONNACK_BYTES_MAX, "the CONNACK is longer than any can be")
             if found is None:
                 return []
             (body_at, end), data = found, bytes(early)

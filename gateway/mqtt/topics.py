@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MAX_BYTES = 65_535
+TOPIC_BYTES_MAX = 65_535
 """Longest topic name or filter, in bytes of UTF-8 [MQTT-4.7.3-3]."""
-MAX_LEVELS = 201
+TOPIC_LEVELS_MAX = 201
 """Most levels of a topic name or filter: Mosquitto ends a connection that names one of more."""
 NO_SHARED_FILTER = "has no filter after $share/<group>/"
 NO_SHARED_GROUP = "has no group name after $share/"
@@ -54,7 +54,7 @@ def filter_fault(topic_filter: str) -> str | None:
 
 def depth_fault(topic: str) -> str | None:
     """Why Mosquitto would end a connection that names this topic or filter, as the end of a sentence."""
-    return f"has more than {MAX_LEVELS} levels" if topic.count("/") >= MAX_LEVELS else None
+    return f"has more than {TOPIC_LEVELS_MAX} levels" if topic.count("/") >= TOPIC_LEVELS_MAX else None
 
 
 def unshared(topic_filter: str) -> str:
@@ -152,4 +152,4 @@ def _text_fault(text: str) -> str | None:
         size = len(text.encode())
     except UnicodeEncodeError:
         return "is not well-formed UTF-8"  # [MQTT-1.5.4-1]: surrogates
-    return f"is longer than {MAX_BYTES:,} bytes" if size > MAX_BYTES else None
+    return f"is longer than {TOPIC_BYTES_MAX:,} bytes" if size > TOPIC_BYTES_MAX else None

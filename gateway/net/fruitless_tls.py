@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gateway.net.tls_decryption_cost import PeerBudget
-from gateway.net.tls_portions import PORTION_LEAST, PortionCap
+from gateway.net.tls_portions import PORTION_MIN, PortionCap
 from gateway.net.tls_record_counter import OVERHEAD, OVERHEAD_OLDER, RecordCounter, TooLittleData
 
 _RECORD_MAX = 16_640
@@ -71,7 +71,7 @@ class BoundedSSLObject(ssl.SSLObject):
     _dropped = _idle = 0
     _idle_forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory
     _record_overhead = OVERHEAD_OLDER
-    _portion = PORTION_LEAST
+    _portion = PORTION_MIN
     _last: ssl.SSLError | bytes | None = None
     """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
 
@@ -142,7 +142,7 @@ class BoundedSSLObject(ssl.SSLObject):
             or arrived > self._cap.portion_max
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
             # Nor may they go on with a few bytes each when others come first, or in a second that is used up.
-            or (arrived + self._idle > PORTION_LEAST and budget is not None and budget.must_wait)
+            or (arrived + self._idle > PORTION_MIN and budget is not None and budget.must_wait)
         ):
             return self._read_in_portions()
         if not arrived:
@@ -182,7 +182,7 @@ class BoundedSSLObject(ssl.SSLObject):
         waits = incoming.pending
         unproductive = arrived - waits - len(given) - len(chunks) * self._record_overhead
         if waits:
-            self._portion = PORTION_LEAST
+            self._portion = PORTION_MIN
             if self._budget is not None:
                 self._budget.spend(effort=len(chunks), in_this_turn=len(chunks))  # a record costs one unit
             self._wait_for_turn()
@@ -246,11 +246,11 @@ class BoundedSSLObject(ssl.SSLObject):
                 if not mostly_data:
                     cap.portion_took(time.thread_time() - began)
                 if records > _MANY_RECORDS:
-                    self._portion = PORTION_LEAST
+                    self._portion = PORTION_MIN
                 elif given:
                     self._portion = min(2 * self._portion, cap.portion_max)
                 elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
-                    self._portion = PORTION_LEAST
+                    self._portion = PORTION_MIN
                     break
                 if budget is not None:
                     budget.spend(effort=records, in_this_turn=records)  # a record costs one unit

@@ -25,7 +25,7 @@ _WATCHED = 4
 _LOOK_SECONDS = 1.0
 _PATIENCE = 5.0
 """Seconds after which an answer is not waited for any more: the gateway may have given it itself."""
-_CHUNKS_MOST = 20
+_CHUNKS_MAX = 20
 """Chunks in which a device may ask nothing: one that speaks at QoS 0 alone is watched for no longer, for to
 hear one message a chunk costs a twentieth of passing it on."""
 _PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
@@ -103,7 +103,7 @@ class _Sample:
 
     def _hear_device(self, data: bytes) -> None:
         self._unasked += 1
-        if self._unasked > _CHUNKS_MOST:
+        if self._unasked > _CHUNKS_MAX:
             self.end()
             return
         upstream = self._established.upstream

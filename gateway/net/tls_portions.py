@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-PORTION_LEAST, PORTION_CAREFUL, PORTION_USUAL, PORTION_MOST = 2_048, 16_640, 65_536, 262_144
+PORTION_MIN, PORTION_CAREFUL, PORTION_USUAL, PORTION_MAX = 2_048, 16_640, 65_536, 262_144
 """Bytes. As KeyUpdates they take 3, 20, 80 and 330 ms; as data 65,536 bytes take a twentieth of one. The
 careful size holds a whole record: half of one yields nothing, and costs its peer a turn and what waits after
 it a copy. The most is what a loop reads at once: a smaller portion costs a copy of all that was read."""
@@ -28,7 +28,7 @@ class PortionCap:
     __slots__ = ("_until", "portion_max")
 
     def __init__(self) -> None:
-        self.portion_max = PORTION_MOST
+        self.portion_max = PORTION_MAX
         self._until = 0.0
 
     def portion_took(self, seconds: float) -> None:
@@ -42,8 +42,8 @@ class PortionCap:
 
     def relax(self) -> None:
         """Raise the cap again after a while, step by step."""
-        if self.portion_max < PORTION_MOST and (now := time.monotonic()) > self._until:
+        if self.portion_max < PORTION_MAX and (now := time.monotonic()) > self._until:
             if self.portion_max < PORTION_USUAL:
                 self.portion_max, self._until = PORTION_USUAL, now + _ON_GUARD_SECONDS
             else:
-                self.portion_max = PORTION_MOST
+                self.portion_max = PORTION_MAX

@@ -11,7 +11,7 @@ from gateway.store.errors import EventNotKept
 from gateway.store.schema import admin_events
 from gateway.store.transactions import Transactions
 
-_WAITING_MOST = 100_000
+_WAITING_MAX = 100_000
 """Events that no gateway has taken yet."""
 
 
@@ -35,7 +35,7 @@ class AdminEvents:
         query = select(func.count()).select_from(admin_events)
         async with self._transactions.transaction(write=False) as connection:
             waiting = int((await connection.execute(query)).scalar_one())
-        if waiting >= _WAITING_MOST:
+        if waiting >= _WAITING_MAX:
             raise EventNotKept(
                 f"{waiting} events wait for a gateway to put them into the audit trail: start it"
             )

@@ -13,7 +13,7 @@ from sqlalchemy import Row, delete, insert, select, update
 
 from gateway.policy.engine.identity import (
     METHODS,
-    OBSERVE_MOST,
+    OBSERVE_MAX,
     Device,
     Labels,
     Revocation,
@@ -197,10 +197,10 @@ class Devices:
     async def observe(self, device_id: str, seconds: int) -> Device:
         """Let pass, and report, what the rules refuse the device, from now on for so long; 0 ends it.
 
-        Raises UnknownDevice; InvalidValue for a time that is longer than OBSERVE_MOST.
+        Raises UnknownDevice; InvalidValue for a time that is longer than OBSERVE_MAX.
         """
-        if not 0 <= seconds <= OBSERVE_MOST:
-            raise InvalidValue(f"{seconds} s is not between 0 and {OBSERVE_MOST}")
+        if not 0 <= seconds <= OBSERVE_MAX:
+            raise InvalidValue(f"{seconds} s is not between 0 and {OBSERVE_MAX}")
         async with self._transactions.transaction(write=True) as connection:
             _, now = await log_change(connection, device_id)
             # It ends by itself and leaves the device as it is: the time of its last change stays.

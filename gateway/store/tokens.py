@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _KEPT_OF_A_DEVICE = 1_000
 """Records: one that asks for tokens without end pushes out its own, and no revocation needs them."""
-REVOCATIONS_MOST = 100
+REVOCATIONS_MAX = 100
 """Of one device: with the next one all its tokens are revoked, and these are not needed any more."""
 
 
@@ -151,7 +151,7 @@ async def _add_revocation(
     row = (await connection.execute(select(table).where(same))).one_or_none()
     if row is None:
         many = select(func.count()).select_from(table).where(table.c.device_id == device_id)
-        if (await connection.execute(many)).scalar_one() >= REVOCATIONS_MOST:
+        if (await connection.execute(many)).scalar_one() >= REVOCATIONS_MAX:
             return None
         values = {"root": revocation.root, "since": revocation.since, "until": revocation.until}
         await connection.execute(insert(table).values(device_id=device_id, **values))

@@ -34,7 +34,7 @@ from attacks.rows import ROWS
 from attacks.trial import MIB, Figures, Row, try_row
 
 HELD, BROKE = 0, 1
-_MOST = 600.0
+_SECONDS_MAX = 600.0
 _HEAD = "         p50     p99    most   disable  /health   login   MiB before  most  runs  waits"
 
 
@@ -64,8 +64,8 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         help="a new folder: logs and data stay there",
     )
     parser.add_argument(
-        "--seconds", type=float, default=_MOST, metavar="N",
-        help=f"begin no row after so many seconds ({_MOST:.0f}); what was not tried did not hold",
+        "--seconds", type=float, default=_SECONDS_MAX, metavar="N",
+        help=f"begin no row after so many seconds ({_SECONDS_MAX:.0f}); what was not tried did not hold",
     )  # fmt: skip
     return parser.parse_args(words)
 

@@ -19,9 +19,9 @@ from attacks.house import DeviceConnections, HealthProbe, House
 from attacks.target import Progress, Target
 
 MIB = 1 << 20
-P99_MOST, PING_MOST, DISABLE_MOST, LOGIN_MOST = 0.5, 2.0, 1.0, 5.0
+P99_MAX, PING_MAX, DISABLE_MAX, LOGIN_MAX = 0.5, 2.0, 1.0, 5.0
 """Seconds."""
-MEMORY_MOST = 200 * MIB
+MEMORY_MAX = 200 * MIB
 _BEGUN_WITHIN = 30.0
 _AT_LEAST = 2.0
 """Seconds of attack before the attacker is disabled."""
@@ -81,16 +81,16 @@ class Figures:
     def broken(self) -> list[str]:
         """Which bounds did not hold."""
         grown = self.memory_most - self.memory_start
-        slow = [one for one in self.logins if one > LOGIN_MOST]
+        slow = [one for one in self.logins if one > LOGIN_MAX]
         checks = {
-            f"pings: p99 of {self.ping_p99:.2f} s": self.ping_p99 > P99_MOST,
-            f"pings: {self.ping_most:.1f} s": self.ping_most > PING_MOST,
+            f"pings: p99 of {self.ping_p99:.2f} s": self.ping_p99 > P99_MAX,
+            f"pings: {self.ping_most:.1f} s": self.ping_most > PING_MAX,
             f"the honest connection ended {self.lost} times": self.lost > 0,
-            f"disable acts after {self.disable:.1f} s": self.disable > DISABLE_MOST,
+            f"disable acts after {self.disable:.1f} s": self.disable > DISABLE_MAX,
             f"/health: {'; '.join(self.health_failures[:2])}": bool(self.health_failures),
-            f"{len(slow)} logins took over {LOGIN_MOST:.0f} s": bool(slow),
+            f"{len(slow)} logins took over {LOGIN_MAX:.0f} s": bool(slow),
             f"newcomers refused: {'; '.join(self.logins_refused[:3])}": bool(self.logins_refused),
-            f"{grown / MIB:.0f} MiB more": grown > MEMORY_MOST,
+            f"{grown / MIB:.0f} MiB more": grown > MEMORY_MAX,
             self.error: bool(self.error),
         }
         return [said for said, is_broken in checks.items() if is_broken]

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from gateway.store import open_store
-from gateway.store.tokens import REVOCATIONS_MOST
+from gateway.store.tokens import REVOCATIONS_MAX
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_with_too_many_revocations_all_tokens_of_the_device_are_revoked_and_it_s
             await store.tokens.revoke(device_id="lamp-1", root=f"t{number}", since=0, until=2**33)
         await store.close()
 
-    asyncio.run(fill(REVOCATIONS_MOST))
+    asyncio.run(fill(REVOCATIONS_MAX))
     first, second = issue(place), issue(place)
     place.noted()
     code, out, _ = place.shell(f"gateway-admin token revoke {first['token_id']} --json")
@@ -133,7 +133,7 @@ def test_with_too_many_revocations_all_tokens_of_the_device_are_revoked_and_it_s
     third = issue(place)["token_id"]
     _, out, _ = place.shell(f"gateway-admin token revoke {third}")
     assert f"Token {third} of lamp-1 is revoked" in out
-    asyncio.run(fill(REVOCATIONS_MOST - 1))
+    asyncio.run(fill(REVOCATIONS_MAX - 1))
     fourth = issue(place)["token_id"]
     _, out, _ = place.shell(f"gateway-admin token revoke {fourth}")
     assert out.startswith(f"All tokens of lamp-1 are revoked, {fourth} among them: 100 revocations")

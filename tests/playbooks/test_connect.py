@@ -33,7 +33,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.limits import CONNECT_MAX_BYTES
+from gateway.policy.engine.limits import CONNECT_BYTES_MAX
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 
@@ -169,7 +169,7 @@ def test_what_the_device_sends_early_waits_for_the_connack(v5):
 
 
 def test_what_comes_early_is_bounded():
-    book = asked(begin(), raw.connect("c")) >> DeviceBytes(b"\x30" * (CONNECT_MAX_BYTES + 1))
+    book = asked(begin(), raw.connect("c")) >> DeviceBytes(b"\x30" * (CONNECT_BYTES_MAX + 1))
     assert book >> DeviceBytes(b"\x30") << TURNED_AWAY << Close(ANY)
 
 
@@ -335,7 +335,7 @@ GOOD = raw.connect("c", username="u", password="p")
         b"\x11\x00",
         b"\x10\x80\x80\x80\x80",
         # More than may come before authentication: known from the header.
-        b"\x10" + raw.varint(CONNECT_MAX_BYTES),
+        b"\x10" + raw.varint(CONNECT_BYTES_MAX),
         b"\x10\xff\xff\xff\x7f",
         raw.packet(0x10),
         raw.packet(0x10, raw.text("MQTX") + bytes([4, 2, 0, 60]) + raw.text("c")),

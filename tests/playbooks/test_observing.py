@@ -26,7 +26,7 @@ from gateway.connection.commands import Authenticate, Close, SendToBus, SendToDe
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
-from gateway.policy.engine.identity import OBSERVE_MOST, Grant
+from gateway.policy.engine.identity import OBSERVE_MAX, Grant
 from gateway.policy.engine.policy import Action
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
@@ -342,5 +342,5 @@ def test_a_live_connection_follows():
 
 def test_an_end_further_away_than_any_may_be_is_not_believed():
     """A clock that ran ahead while somebody asked for a minute would take the rules away for years."""
-    far = dataclasses.replace(WATCHED, observe_until=NOW // SECOND + OBSERVE_MOST + 60)
+    far = dataclasses.replace(WATCHED, observe_until=NOW // SECOND + OBSERVE_MAX + 60)
     assert established(device=far) >> says("more") << refused("publish", "more")

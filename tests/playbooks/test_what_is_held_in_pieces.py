@@ -17,7 +17,7 @@ from gateway.connection.events import Authenticated, BusBytes, DeviceBytes
 from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.framing import first_packet
-from gateway.policy.engine.limits import CONNACK_MAX_BYTES, CONNECT_MAX_BYTES
+from gateway.policy.engine.limits import CONNACK_BYTES_MAX, CONNECT_BYTES_MAX
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 LONG = 8_000
@@ -82,7 +82,7 @@ def test_the_count_sees_what_it_looks_for():
 @both
 def test_an_endless_connack_is_refused_from_its_header(v5):
     assert asked(v5=v5) >> BusBytes(b"\x20\xff\xff\xff\x7f") << Close(ANY)
-    header = b"\x20" + encode_length(CONNACK_MAX_BYTES - 3)
+    header = b"\x20" + encode_length(CONNACK_BYTES_MAX - 3)
     assert asked(v5=v5) >> BusBytes(header + b"\0" * 100) << Close(ANY)
 
 
@@ -107,7 +107,7 @@ def test_an_endless_connect_is_refused_from_its_header():
     )
 
 
-@pytest.mark.parametrize("most", [CONNECT_MAX_BYTES, 100])
+@pytest.mark.parametrize("most", [CONNECT_BYTES_MAX, 100])
 def test_a_bound_is_that_of_the_whole_packet(most):
     size = most - 1 - len(encode_length(most - 4))
     fits = bytearray(b"\x10" + encode_length(size) + b"\0" * size)

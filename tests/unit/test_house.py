@@ -80,7 +80,7 @@ def test_no_modules_import_one_another_not_even_for_their_types():
     assert list(circles(graph)) == []
 
 
-LINES_MOST, FUNCTION_MOST = 400, 60
+LINES_MAX, FUNCTION_MAX = 400, 60
 LONG = {"Relay._run": "a call would cost as much as a packet"}
 """Functions over the bound, and why."""
 
@@ -102,12 +102,12 @@ def functions(node: ast.AST, within: str = "") -> Iterator[tuple[str, int]]:
 
 def test_files_and_functions_are_short():
     lines = {path: path.read_text("utf-8").count("\n") for path in SOURCES}
-    assert {path: size for path, size in lines.items() if size > LINES_MOST} == {}
+    assert {path: size for path, size in lines.items() if size > LINES_MAX} == {}
     long = {
         (path, name): size
         for path in SOURCES
         for name, size in functions(tree(path))
-        if size > FUNCTION_MOST and name not in LONG
+        if size > FUNCTION_MAX and name not in LONG
     }
     assert long == {}
 
@@ -142,6 +142,22 @@ def test_nothing_is_called_by_a_word_that_was_replaced():
         for word in words(name) & REPLACED.keys()
     }
     assert wrong == {}
+
+
+BOUND_MISNAMED = re.compile(r"_?(?:MAX|MIN)_.*|.*_(?:MOST|LEAST)")
+
+
+def constants(path: Path) -> Iterator[str]:
+    """The names in capitals that a module or one of its classes gives."""
+    for node in ast.walk(tree(path)):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets if isinstance(node, ast.Assign | ast.AnnAssign) else ():
+            yield from (one.id for one in ast.walk(target) if isinstance(one, ast.Name) and one.id.isupper())
+
+
+def test_the_name_of_a_bound_ends_in_max_or_min():
+    found = {(path, name) for path in SOURCES for name in constants(path) if BOUND_MISNAMED.fullmatch(name)}
+    assert found == set()
 
 
 MENTIONED = re.compile(r"\bgateway(?:\.[a-z_]+)+(?:\.[A-Z]\w*)?")

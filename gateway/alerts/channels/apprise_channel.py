@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
+from gateway.alerts.channels.channel import SECONDS_MAX, NotDelivered
 from gateway.alerts.channels.message_texts import lines_of, title_of
 from gateway.alerts.channels.settings import AppriseSettings
 from gateway.alerts.notification_grouping import Message
@@ -35,7 +35,7 @@ class Apprise:
         if not one.add(self._settings.url.reveal().decode()):
             raise NotDelivered("apprise does not know such a URL")
         try:
-            async with asyncio.timeout(SECONDS_MOST):
+            async with asyncio.timeout(SECONDS_MAX):
                 done = await one.async_notify(title=title_of(message), body="\n".join(lines_of(message)))
         except TimeoutError:
             raise NotDelivered("no answer in time") from None

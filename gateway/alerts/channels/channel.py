@@ -6,7 +6,7 @@ from typing import Protocol
 
 from gateway.alerts.notification_grouping import Message
 
-SECONDS_MOST = 20.0
+SECONDS_MAX = 20.0
 """For one attempt, connecting included."""
 
 

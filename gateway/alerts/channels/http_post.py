@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 
 from gateway.alerts.channels.allowed_addresses import judged_sockets, reason_of, tls_context
-from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
+from gateway.alerts.channels.channel import SECONDS_MAX, NotDelivered
 
-_SAID_MOST = 200
+_SAID_MAX = 200
 """Bytes of an answer that are looked at."""
 
 
@@ -35,7 +35,7 @@ async def post(
 ) -> Answer:
     """Post `body`. Raises NotDelivered, whose text never shows the URL: it may be a secret."""
     try:
-        async with asyncio.timeout(SECONDS_MOST):
+        async with asyncio.timeout(SECONDS_MAX):
             context = await asyncio.to_thread(tls_context, ca_file)
             connector = aiohttp.TCPConnector(
                 ssl=context,
@@ -47,7 +47,7 @@ async def post(
                 aiohttp.ClientSession(connector=connector, trust_env=False) as session,
                 session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
             ):
-                said = await answer.content.read(_SAID_MOST)
+                said = await answer.content.read(_SAID_MAX)
                 return Answer(answer.status, said.decode("utf-8", "replace"))
     except aiohttp.ClientConnectorCertificateError as error:
         raise NotDelivered(reason_of(error.certificate_error)) from None

@@ -12,7 +12,7 @@ from email.utils import format_datetime
 import aiosmtplib
 
 from gateway.alerts.channels.allowed_addresses import connected, reason_of, tls_context
-from gateway.alerts.channels.channel import SECONDS_MOST, NotDelivered
+from gateway.alerts.channels.channel import SECONDS_MAX, NotDelivered
 from gateway.alerts.channels.message_texts import lines_of, title_of
 from gateway.alerts.channels.settings import EmailSettings
 from gateway.alerts.notification_grouping import Message
@@ -32,7 +32,7 @@ class Email:
     async def send(self, message: Message) -> None:
         """Mail that comes again has the same Message-ID."""
         try:
-            async with asyncio.timeout(SECONDS_MOST):
+            async with asyncio.timeout(SECONDS_MAX):
                 await self._send(mail_of(message, self._settings))
         except (aiosmtplib.SMTPException, OSError) as error:
             raise NotDelivered(_reason(error)) from None
@@ -50,7 +50,7 @@ class Email:
             username=settings.username or None,
             password=settings.password.reveal() if settings.password else None,
             local_hostname="localhost",
-            timeout=SECONDS_MOST,
+            timeout=SECONDS_MAX,
         )
         try:
             async with client:

@@ -8,7 +8,7 @@ from gateway.alerts.notification_grouping import Listed, Message, State
 from gateway.observe.terminal_escaping import printable
 from gateway.system.utc_text import utc_text
 
-_LINES_MOST = 25
+_LINES_MAX = 25
 
 
 def title_of(message: Message) -> str:
@@ -27,7 +27,7 @@ def title_of(message: Message) -> str:
 
 def lines_of(message: Message) -> Iterator[str]:
     """The alerts, so many of them, and how many more there are."""
-    shown = message.alerts[:_LINES_MOST]
+    shown = message.alerts[:_LINES_MAX]
     for one in shown:
         labels = _labels(one)
         yield printable(f"{one.severity.value} {one.alert}{f' ({labels})' if labels else ''}: {one.summary}")

@@ -40,11 +40,11 @@ _AGAIN_SECONDS = 10
 """Seconds after which a file that can't be used is read again, though its `Mark` (inode, size, times) is the
 same: the disk may have failed once."""
 _RETIRE_SECONDS = 60.0
-AGE_MOST = 90 * 86_400
+AGE_MAX = 90 * 86_400
 """Seconds that a key is active before a new one takes its place."""
-_AHEAD_MOST = 86_400
+_AHEAD_MAX = 86_400
 """How far in the future a key may have been made, in seconds: it would be active for as much longer."""
-USES_MOST = 2**31
+USES_MAX = 2**31
 """Messages under one sealing key before a new one takes its place: half of what may be."""
 
 _log = get_logger()
@@ -187,11 +187,11 @@ class KeyFollower(Follower):
             active = file.active
             if active is None or file.problem:
                 continue
-            if now - active.created_at >= AGE_MOST:
-                await self._rotate(file, f"it is older than {AGE_MOST // 86_400} days")
-            elif active.created_at - now >= _AHEAD_MOST:
+            if now - active.created_at >= AGE_MAX:
+                await self._rotate(file, f"it is older than {AGE_MAX // 86_400} days")
+            elif active.created_at - now >= _AHEAD_MAX:
                 await self._rotate(file, "the clock was ahead when it was made, so its age is unknown")
-            elif file is self._sealing and uses >= USES_MOST:
+            elif file is self._sealing and uses >= USES_MAX:
                 await self._rotate(file, f"it has sealed {uses:,} messages")
 
     async def _follow(self, file: _KeyFile, seen: Mark) -> None:

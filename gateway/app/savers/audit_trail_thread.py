@@ -32,7 +32,7 @@ _QUIET_SECONDS = 1.0
 """Between two looks at what is due, and at the clock, while nothing waits."""
 SIGN_SECONDS = 60.0
 """Between two checkpoints, when something came."""
-_WAITING_MOST = 10_000
+_WAITING_MAX = 10_000
 """Events in the queue."""
 _OF_THE_HOUSE = 1_000
 """More of them that the gateway itself may have waiting."""
@@ -111,10 +111,10 @@ class AuditTrail(Saver):
     def keep(self, fields: Mapping[str, object], source: Source) -> None:
         """Put an event into the queue, or count it. Called on the data path."""
         of_house = source is Source.HOUSE
-        if len(self._waiting) >= _WAITING_MOST:
+        if len(self._waiting) >= _WAITING_MAX:
             # What an administrator did waits in the store, and some of it here: that is bounded there.
             of_admin = of_house and fields.get("id") is not None
-            if not of_house or (len(self._waiting) >= _WAITING_MOST + _OF_THE_HOUSE and not of_admin):
+            if not of_house or (len(self._waiting) >= _WAITING_MAX + _OF_THE_HOUSE and not of_admin):
                 self._drop(fields)
                 return
         self._waiting.append((fields, of_house))

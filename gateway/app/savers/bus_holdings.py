@@ -18,7 +18,7 @@ from gateway.policy.engine.limits import Limits
 from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
-_MOST = 100
+_BATCH_MAX = 100
 """In one save: rows of up to 8 KB each with the limits that ship."""
 _SAVES = 50
 """In a row: a restart, at which all devices come back at once, is saved in the next seconds."""
@@ -87,7 +87,7 @@ class BusHoldingsSaver(Saver):
         except StoreError as error:
             self._saves.failed("what devices hold no more", error)
             return False
-        changed = holdings.take(_MOST)
+        changed = holdings.take(_BATCH_MAX)
         try:
             await self._store.holdings.save(changed)
         except BaseException:

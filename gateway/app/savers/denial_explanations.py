@@ -11,7 +11,7 @@ from gateway.observe.audit_rate_limit import AuditRateLimit
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoredRefusal
 
-_WAITING_MOST = 5_000
+_WAITING_MAX = 5_000
 """That wait for the store."""
 _FIRST = 2
 """Of a device that may wait whatever others have waiting."""
@@ -40,7 +40,7 @@ class PolicyDenialsSaver(Saver):
         if event.id is None or not event.explicable:
             return
         device_id = event.device or ""
-        full = len(self._unsaved) >= _WAITING_MOST and self._waiting[device_id] >= _FIRST
+        full = len(self._unsaved) >= _WAITING_MAX and self._waiting[device_id] >= _FIRST
         if full or not self._rate_limit.admits(event, event.time):
             self._counters.refusals_not_kept += 1
             return

@@ -7,7 +7,7 @@ from gateway.observe.recent_refusals import RefusedClients
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
 
-_MOST = 500
+_BATCH_MAX = 500
 """In one save: it takes the loop some 10 ms."""
 _SAVES_TO_PRUNE = 720
 
@@ -34,7 +34,7 @@ class RecentRefusalsSaver(Saver):
 
     async def write(self) -> bool:
         """Some of them; what is too old is dropped once an hour."""
-        entries = self._clients.take_unsaved(_MOST)
+        entries = self._clients.take_unsaved(_BATCH_MAX)
         if not entries:
             return False
         try:

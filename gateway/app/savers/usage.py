@@ -11,7 +11,7 @@ from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
-_MOST = 500
+_BATCH_MAX = 500
 """In one save: it takes the loop some 10 ms."""
 _SAVES_TO_PRUNE = 1_800
 
@@ -40,7 +40,7 @@ class UsageSaver(Saver):
     async def write(self) -> bool:
         """Some that are new, or have changed."""
         recorder = self._context.recorder
-        seen = recorder.take(_MOST, self._context.now() // 1_000)
+        seen = recorder.take(_BATCH_MAX, self._context.now() // 1_000)
         try:
             too_many = await self._store.usage.add_records(seen)
         except BaseException:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from itertools import combinations, count, product
 from math import comb
 
-from gateway.mqtt.topics import MAX_BYTES, matches
+from gateway.mqtt.topics import TOPIC_BYTES_MAX, matches
 from gateway.policy.engine.identity import Device, Identity, is_device_id, is_label
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import meanings, placeholder_values
@@ -148,7 +148,7 @@ class Witnesses:
         self._empty: set[int] = set()
         """Numbers of the levels that are empty in some filter."""
         self._most_levels = limits.topic_levels
-        self._most_bytes = min(limits.topic_length, MAX_BYTES)
+        self._most_bytes = min(limits.topic_length, TOPIC_BYTES_MAX)
         self._take(filters)
 
     def also(self, filters: Iterable[SplitFilter]) -> Witnesses:

@@ -53,7 +53,7 @@ NOT_IN_ROLES = {
 """Those of limits.toml that no role may set, and why."""
 
 _EFFORT_OF_A_MESSAGE = 10
-_EFFORT_LEAST = 10_000
+_EFFORT_MIN = 10_000
 """A hundredth of a second of work: a device of few messages may still subscribe, and seal a large one."""
 
 
@@ -69,7 +69,7 @@ class DeviceLimits(Limits):
     @property
     def effort_per_second(self) -> int:
         """What its packets may cost: each of its messages may be one that has to be taken apart."""
-        own = max(self.messages_per_second * _EFFORT_OF_A_MESSAGE, _EFFORT_LEAST)
+        own = max(self.messages_per_second * _EFFORT_OF_A_MESSAGE, _EFFORT_MIN)
         return min(self.of_gateway.effort_per_second, own)
 
     @property

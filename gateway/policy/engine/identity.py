@@ -19,12 +19,12 @@ _LABEL_VALUE = re.compile(r"[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}")
 
 Labels = Mapping[str, tuple[str, ...]]
 """The values of each label by its name: one, or several, as of a satellite that hears two rooms."""
-LABEL_VALUES_MOST = 16
+LABEL_VALUES_MAX = 16
 """Values of one label that a device may be given."""
 METHODS = ("secret", "token", "certificate")
 """The ways to log in, in the order in which they are shown."""
 
-OBSERVE_MOST = 7 * 86_400
+OBSERVE_MAX = 7 * 86_400
 """How long a device may be observed, in seconds: it has nearly all rights meanwhile."""
 
 
@@ -33,7 +33,7 @@ def is_observed(until: int, now: float) -> bool:
 
     An end that is further away than any may be was set by a clock that ran ahead: it is not believed.
     """
-    return until - OBSERVE_MOST <= now < until
+    return until - OBSERVE_MAX <= now < until
 
 
 def is_device_id(text: str) -> bool:
@@ -55,7 +55,7 @@ def labels_of(written: object) -> Labels | None:
         some = value if isinstance(value, list) else [value]
         if (
             not isinstance(name, str)
-            or not 1 <= len(some) <= LABEL_VALUES_MOST
+            or not 1 <= len(some) <= LABEL_VALUES_MAX
             or len({*map(str, some)}) < len(some)
         ):
             return None

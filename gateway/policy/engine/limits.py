@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 ANY_SIZE = 268_435_455 + 5
 """The longest packet there can be, in bytes: for no limit (MQTT 5, 1.5.5)."""
-CONNECT_MAX_BYTES = 65_536
+CONNECT_BYTES_MAX = 65_536
 """What a peer may send before it is authenticated, in bytes."""
-CONNACK_MAX_BYTES = 262_144
+CONNACK_BYTES_MAX = 262_144
 """Of the bus's answer to a CONNECT, in bytes: room for its longest strings (an assigned client id, a reason,
 a server reference). For more nobody waits."""
 LIMITS_FILE = "acl/limits.toml"

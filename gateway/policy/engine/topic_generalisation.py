@@ -19,7 +19,7 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.placeholders import meanings, placeholder_values
 from gateway.policy.engine.rules import Rule
 
-VALUES_LEAST = 3
+VALUES_MIN = 3
 """A level varies when so many values of it were seen, all other levels being equal."""
 
 _EFFORT_OF_A_COMPARISON = 2
@@ -167,7 +167,7 @@ def _varying(
         ready = {
             wide: group
             for wide, group in wider.items()
-            if (len(group) >= VALUES_LEAST or wide in templates) and wide not in blocked
+            if (len(group) >= VALUES_MIN or wide in templates) and wide not in blocked
         }
         if ready:
             found[at] = ready

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from gateway.mqtt.topics import MAX_BYTES, MAX_LEVELS
+from gateway.mqtt.topics import TOPIC_BYTES_MAX, TOPIC_LEVELS_MAX
 from gateway.policy.engine.identity import is_device_id
 from gateway.policy.engine.rules import Action
 from gateway.policy.files.toml_document import PolicyError
@@ -249,8 +249,8 @@ def _fault(topic: str) -> str | None:
         return f'"{topic}" has a + that is not a whole level'
     if any("#" in level and level != "#" for level in levels) or "#" in levels[:-1]:
         return f'"{topic}" has a # that is not its whole last level (no comment may follow a topic)'
-    if len(levels) > MAX_LEVELS:
-        return f"the topic has more than {MAX_LEVELS} levels"
-    if len(topic.encode("utf-8", "surrogateescape")) > MAX_BYTES:
-        return f"the topic is longer than {MAX_BYTES:,} bytes"
+    if len(levels) > TOPIC_LEVELS_MAX:
+        return f"the topic has more than {TOPIC_LEVELS_MAX} levels"
+    if len(topic.encode("utf-8", "surrogateescape")) > TOPIC_BYTES_MAX:
+        return f"the topic is longer than {TOPIC_BYTES_MAX:,} bytes"
     return None

@@ -134,7 +134,7 @@ async def test_a_channel_that_hangs_stops_no_other(channels):
 
 
 async def test_one_that_never_answers_counts_as_failed(channels, monkeypatch):
-    monkeypatch.setattr(delivery, "SECONDS_MOST", 0.02)
+    monkeypatch.setattr(delivery, "SECONDS_MAX", 0.02)
     hanging = True
 
     async def hang(_: Message) -> None:
@@ -182,7 +182,7 @@ async def test_a_message_that_a_service_never_takes_stops_no_other(channels):
 
 
 async def test_what_waits_is_bounded_and_the_oldest_goes(channels, monkeypatch):
-    monkeypatch.setattr(delivery, "WAITING_MOST", 3)
+    monkeypatch.setattr(delivery, "WAITING_MAX", 3)
     channels.behave["ops"] = refuse
     channels.deliveries.use([settings("ops")])
     sent = [message() for _ in range(5)]

@@ -335,7 +335,7 @@ async def test_a_store_that_fails_keeps_no_alert_from_people(house, monkeypatch)
 
 
 async def test_a_store_that_hangs_holds_a_message_up_for_two_seconds_once(house, monkeypatch):
-    monkeypatch.setattr("gateway.alerts.alert_persistence._SECONDS_MOST", 0.05)
+    monkeypatch.setattr("gateway.alerts.alert_persistence._SECONDS_MAX", 0.05)
     never = asyncio.Event()
 
     async def hang(*_: object) -> None:
@@ -354,7 +354,7 @@ async def test_what_was_being_kept_when_the_gateway_stopped_is_kept(house, monke
     async def hang(*_: object) -> None:
         await never.wait()
 
-    monkeypatch.setattr("gateway.alerts.alert_persistence._SECONDS_MOST", 0.05)
+    monkeypatch.setattr("gateway.alerts.alert_persistence._SECONDS_MAX", 0.05)
     monkeypatch.setattr(house.store.alerts, "save", hang)
     house.silent("lamp")
     await house.run(10)
@@ -378,7 +378,7 @@ async def test_labels_of_any_kind_come_back_from_the_store(house):
 
 
 async def test_what_finds_no_room_is_told_once_with_its_rule(house, log, monkeypatch):
-    monkeypatch.setattr("gateway.alerts.alert_states.ALERTS_MOST", 10)
+    monkeypatch.setattr("gateway.alerts.alert_states.ALERTS_MAX", 10)
     house.silent(*(f"d{number}" for number in range(25)))
     await house.run(10)
     (line,) = [line for line in log() if line["event"] == "alerts left out"]

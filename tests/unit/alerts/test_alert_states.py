@@ -253,7 +253,7 @@ def test_restarts_tell_nobody_again_of_what_flaps(off):
 
 
 def test_there_are_never_more_than_so_many(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(alert_states, "ALERTS_MOST", 10)
+    monkeypatch.setattr(alert_states, "ALERTS_MAX", 10)
     watch = Watch(rule("down", 'service_status == "down"', 0))
     watch.set("service_status", **{f"s{n}": 0.0 for n in range(25)})
     assert len(watch.run(1)) == 10
@@ -275,7 +275,7 @@ def loud(devices: int, *rules: Rule) -> Watch:
 def test_a_rule_that_holds_for_all_devices_leaves_room_for_the_alerts_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(alert_states, "ALERTS_MOST", 24)
+    monkeypatch.setattr(alert_states, "ALERTS_MAX", 24)
     watch = loud(100, rule("down", 'service_status == "down"', 0), rule(duration=0))
     watch.run(3)
     assert (len(list(watch.states)), watch.states.left_out) == (24 - 2 * 4, {"loud": 84})
@@ -292,7 +292,7 @@ def test_a_rule_that_holds_for_all_devices_leaves_room_for_the_alerts_of_others(
 
 
 def test_what_a_rule_that_is_no_more_had_is_room_for_others_at_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(alert_states, "ALERTS_MOST", 24)
+    monkeypatch.setattr(alert_states, "ALERTS_MAX", 24)
     watch = loud(100, rule("down", 'service_status == "down"', 0))
     watch.run(3)
     watch.set("service_status", **{f"s{n}": 0.0 for n in range(24)})
@@ -304,7 +304,7 @@ def test_what_a_rule_that_is_no_more_had_is_room_for_others_at_once(monkeypatch:
 def test_a_rule_that_is_not_judged_in_each_look_has_left_out_what_it_had_in_between(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(alert_states, "ALERTS_MOST", 10)
+    monkeypatch.setattr(alert_states, "ALERTS_MAX", 10)
     watch = loud(100)
     found = []
     for _ in range(7):

@@ -9,7 +9,7 @@ from harness.readings import NOW, Measured, labels
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.alerts.condition_parser import LENGTH_MOST, NoCondition, condition_of
+from gateway.alerts.condition_parser import LENGTH_MAX, NoCondition, condition_of
 from gateway.alerts.reading_catalogue import CHANNEL_WORDS as STATES
 from gateway.alerts.readings_protocol import Series
 
@@ -173,7 +173,7 @@ def test_a_restart_within_the_time_does_not_count_what_was_before_it():
         ('service_status == "down" and days_left < 3', "told apart by service, the other by certificate"),
         ("(" * 40 + "cpu_percent > 1" + ")" * 40, "nested more than 16 deep"),
         ("not " * 40 + "cpu_percent > 1", "nested more than 16 deep"),
-        ("cpu_percent > 1 or " * 100 + "cpu_percent > 1", f"longer than {LENGTH_MOST:,} characters"),
+        ("cpu_percent > 1 or " * 100 + "cpu_percent > 1", f"longer than {LENGTH_MAX:,} characters"),
         ("and > 1", "a name, a number or a word is needed, not 'and'"),
         ("cpu_percent > 1e999", "is too large"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.alerts.alert_states import Alert, Phase
-from gateway.alerts.notification_grouping import LISTED_MOST, Grouping, Listed, State, message_of
+from gateway.alerts.notification_grouping import LISTED_MAX, Grouping, Listed, State, message_of
 from gateway.alerts.rules import Severity
 
 
@@ -86,7 +86,7 @@ def test_a_message_names_the_gravest_first_and_some_of_each_rule():
     assert message.severity is Severity.CRITICAL
     assert message.alerts[0].alert == "bus"
     assert message.alerts[-1].alert == "cpu"
-    assert len(message.alerts) <= LISTED_MOST
+    assert len(message.alerts) <= LISTED_MAX
     assert message.counts == {"bus": 1, "silent": 5_000, "cpu": 1}
     assert message.count == 5_002
 

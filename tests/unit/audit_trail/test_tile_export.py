@@ -54,7 +54,7 @@ def test_the_tree_and_its_entries_can_be_read_again(tmp_path):
 
 
 def test_what_is_not_kept_any_more_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 300)
+    monkeypatch.setattr(writer_module, "SEGMENT_ENTRIES_MAX", 300)
     trail = trail_in(tmp_path / "audit")
     trail.append([event(number) for number in range(900)])
     trail.sign()

@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
     """A trail of 700 entries in three segments, with checkpoints over 300 and all of them."""
     folder = tmp_path_factory.mktemp("trail")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 256)
+        patch.setattr(writer_module, "SEGMENT_ENTRIES_MAX", 256)
         notes = made(folder, 300, SIZE)
     return folder, notes
 

@@ -55,7 +55,7 @@ def test_what_was_dropped_is_counted_in_the_next_entry(tmp_path):
 
 
 def test_a_segment_ends_when_it_is_full_and_with_the_day(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 10)
+    monkeypatch.setattr(writer_module, "SEGMENT_ENTRIES_MAX", 10)
     clock = Clock()
     trail = trail_in(tmp_path, clock)
     trail.append([event(number) for number in range(25)])
@@ -65,7 +65,7 @@ def test_a_segment_ends_when_it_is_full_and_with_the_day(tmp_path, monkeypatch):
     clock.now += DAY
     trail.append([event(25)])
     assert len(list((tmp_path / "entries").iterdir())) == 3, "not at once: a clock may jump to and fro"
-    monkeypatch.setattr(writer_module, "_SEGMENT_MIN_SECONDS", 0)
+    monkeypatch.setattr(writer_module, "_SEGMENT_SECONDS_MIN", 0)
     trail.append([event(26, time=clock.now)])
     assert len(list((tmp_path / "entries").iterdir())) == 4
     trail.close()
@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_leaves_the_trail_as_it_was(tmp_path):
 @pytest.mark.parametrize("fails", ["fsync", "pwrite"])
 @pytest.mark.parametrize("after", range(4))
 def test_wherever_a_write_fails_all_of_it_is_undone(tmp_path, monkeypatch, fails, after):
-    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 4)
+    monkeypatch.setattr(writer_module, "SEGMENT_ENTRIES_MAX", 4)
     made(tmp_path, 2)
     trail = trail_in(tmp_path)
     calls, real = 0, getattr(os, fails)
@@ -287,8 +287,8 @@ def test_a_trail_is_held_against_the_checkpoint_that_the_store_has(tmp_path):
 
 
 def test_old_days_are_dropped_one_at_a_time_and_their_hashes_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_module, "_SEGMENT_MIN_SECONDS", 0)
-    monkeypatch.setattr(writer_module, "SEGMENT_MAX_ENTRIES", 2)
+    monkeypatch.setattr(writer_module, "_SEGMENT_SECONDS_MIN", 0)
+    monkeypatch.setattr(writer_module, "SEGMENT_ENTRIES_MAX", 2)
     clock = Clock()
     trail = trail_in(tmp_path, clock)
     for _ in range(3):
@@ -319,4 +319,4 @@ def test_a_long_entry_fits_into_a_bundle(tmp_path):
 
 
 def test_full_segments_are_not_larger_than_they_say():
-    assert writer_module.SEGMENT_MAX_ENTRIES == segments_module.SEGMENT_MAX_ENTRIES == 65_536
+    assert writer_module.SEGMENT_ENTRIES_MAX == segments_module.SEGMENT_ENTRIES_MAX == 65_536

@@ -161,7 +161,7 @@ async def test_nobody_listens_there(v5):
 
 
 async def test_it_comes_back_whenever_the_bus_does(tmp_path, log, monkeypatch):
-    monkeypatch.setattr(reconnecting_client, "_PAUSE_LEAST", 0.02)
+    monkeypatch.setattr(reconnecting_client, "_PAUSE_MIN", 0.02)
     bus, heard = Mosquitto(tmp_path / "bus"), Heard()
     client = BusClient(
         Bus("127.0.0.1", bus.port),

@@ -123,7 +123,7 @@ async def test_filters_that_overlap_rest_each_for_itself(mosquitto):
 
 
 async def test_a_bus_that_was_away_during_a_rest_is_listened_to_again(mosquitto, short_rests, monkeypatch):
-    monkeypatch.setattr(reconnecting_client, "_PAUSE_LEAST", 0.05)
+    monkeypatch.setattr(reconnecting_client, "_PAUSE_MIN", 0.05)
     ours = listener(mosquitto)
     async with beside(ours.run()):
         await subscribed(mosquitto)

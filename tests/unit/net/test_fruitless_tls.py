@@ -242,7 +242,7 @@ def test_after_one_that_was_slow_portions_grow_again_step_by_step(monkeypatch):
     monkeypatch.setattr(tls_portions.time, "monotonic", lambda: now[0])
     cap = tls_portions.PortionCap()
     cap.portion_took(0.002)
-    assert cap.portion_max == tls_portions.PORTION_MOST
+    assert cap.portion_max == tls_portions.PORTION_MAX
     found = []
     cap.portion_took(0.004)
     for later in (0, 9, 2, 500, 101):
@@ -250,7 +250,7 @@ def test_after_one_that_was_slow_portions_grow_again_step_by_step(monkeypatch):
         cap.relax()
         found.append(cap.portion_max)
     careful, usual = tls_portions.PORTION_CAREFUL, tls_portions.PORTION_USUAL
-    assert found == [careful, careful, usual, usual, tls_portions.PORTION_MOST]
+    assert found == [careful, careful, usual, usual, tls_portions.PORTION_MAX]
 
 
 @pytest.mark.parametrize("hours", [0, 1])
@@ -276,7 +276,7 @@ async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
     assert read(server) == b""
     incoming.write(record[8_000:])
     turns(server, 5)
-    assert server._cap.portion_max == tls_portions.PORTION_MOST
+    assert server._cap.portion_max == tls_portions.PORTION_MAX
 
 
 async def test_a_record_in_pieces_is_no_reason(side):

@@ -30,7 +30,7 @@ async def test_events_are_taken_once_in_order_and_in_portions(store, path):
 
 
 async def test_of_events_that_nobody_takes_none_is_dropped_for_another_one(store, monkeypatch):
-    monkeypatch.setattr("gateway.store.admin_events._WAITING_MOST", 3)
+    monkeypatch.setattr("gateway.store.admin_events._WAITING_MAX", 3)
     for number in range(3):
         await store.admin_events.add({"number": number})
     with pytest.raises(EventNotKept, match=r"nothing was changed.*3 events wait for a gateway.*start it"):

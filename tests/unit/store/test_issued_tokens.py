@@ -135,7 +135,7 @@ async def test_a_revocation_holds_though_what_it_revokes_should_have_expired(sto
 
 
 async def test_revocations_of_a_device_are_bounded_and_none_is_lost(store, path, monkeypatch):
-    monkeypatch.setattr(rows, "REVOCATIONS_MOST", 3)
+    monkeypatch.setattr(rows, "REVOCATIONS_MAX", 3)
     device = await add(store)
     other = await add(store, "lamp-2")
     for number in range(3):

@@ -14,7 +14,7 @@ import pytest
 from harness.stored_devices import add_devices
 
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
-from gateway.policy.engine.identity import OBSERVE_MOST
+from gateway.policy.engine.identity import OBSERVE_MAX
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft
 from gateway.store import UnknownDevice, usage
@@ -236,7 +236,7 @@ async def test_a_device_is_observed_for_a_time_and_whoever_follows_learns_of_it(
     assert await store.devices.observe("lamp-1", 0) == before
 
 
-@pytest.mark.parametrize("seconds", [-1, OBSERVE_MOST + 1])
+@pytest.mark.parametrize("seconds", [-1, OBSERVE_MAX + 1])
 async def test_nobody_is_observed_for_ever(store, seconds):
     before = await store.devices.get("lamp-1")
     with pytest.raises(ValueError, match="between"):

@@ -117,7 +117,7 @@ async def test_nobody_there_is_told_in_words_that_do_not_show_the_url(plain_rece
 
 
 async def test_one_that_hangs_ends_in_time(plain_receiver: HttpReceiver, monkeypatch):
-    monkeypatch.setattr("gateway.alerts.channels.http_post.SECONDS_MOST", 0.2)
+    monkeypatch.setattr("gateway.alerts.channels.http_post.SECONDS_MAX", 0.2)
     plain_receiver.hang.set()
     with pytest.raises(NotDelivered, match="no answer in time") as caught:
         await post(f"{plain_receiver.url}PLANTED", b"{}", {}, private=True)

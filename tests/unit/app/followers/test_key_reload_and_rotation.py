@@ -12,7 +12,7 @@ from harness.playbook import LAMP
 from structlog.testing import capture_logs
 
 from gateway.app.followers import key_reload_and_rotation as key_follower
-from gateway.app.followers.key_reload_and_rotation import AGE_MOST, USES_MOST, KeyFollower
+from gateway.app.followers.key_reload_and_rotation import AGE_MAX, USES_MAX, KeyFollower
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import TokenRefused, Tokens
 from gateway.config import Settings
@@ -404,14 +404,14 @@ async def test_a_file_that_could_not_be_read_once_is_read_again_though_it_looks_
 
 
 async def test_keys_that_are_not_old_are_left_alone(world):
-    world.later = AGE_MOST - 3600
+    world.later = AGE_MAX - 3600
     await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k1", "s1")
 
 
 async def test_old_keys_are_replaced_without_being_asked(world):
     sealed = world.ring.encrypt(b"open me", b"")
-    world.later = AGE_MOST
+    world.later = AGE_MAX
     token = world.token()
     await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s2")
@@ -426,7 +426,7 @@ async def test_old_keys_are_replaced_without_being_asked(world):
 
 
 async def test_a_key_that_was_used_too_often_is_replaced_though_others_used_it(world, store):
-    await store.key_uses.add("k1", USES_MOST - 1)
+    await store.key_uses.add("k1", USES_MAX - 1)
     await world.follower.retire()
     assert world.ring.active_id == "k1"
     await store.key_uses.add("k1", 1)
@@ -442,7 +442,7 @@ async def test_a_key_is_not_replaced_in_a_file_that_is_not_in_force(world):
     ensure_sealing_file(world.sealing)
     content = world.sealing.read_bytes()
     await world.follower.look()
-    world.later = AGE_MOST
+    world.later = AGE_MAX
     await world.follower.retire()
     assert world.ring.active_id == "k1"
     assert world.sealing.read_bytes() == content
@@ -453,7 +453,7 @@ async def test_a_key_that_can_not_be_replaced_stays(world):
         raise KeyFileError("the disk is read-only")
 
     world.follower._sealing.rotate = fail
-    world.later = AGE_MOST
+    world.later = AGE_MAX
     await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k1", "s2")
 
@@ -473,7 +473,7 @@ async def test_with_a_secret_no_signing_keys_are_followed(tmp_path, store):
     world = World(tmp_path, store, jwt_secret="0123456789012345678901234567890123456789")
     token = world.token()
     world.signing.write_bytes(b"rubbish")
-    world.later = AGE_MOST
+    world.later = AGE_MAX
     await world.follower.look()
     await world.follower.retire()
     world.later = 0
@@ -491,7 +491,7 @@ async def test_it_follows_without_being_asked(world, monkeypatch):
             while world.ring.active_id != "k2":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             monkeypatch.setattr(key_follower, "_RETIRE_SECONDS", 0.0)
-            world.later = AGE_MOST
+            world.later = AGE_MAX
             while world.tokens.keys.active_id == "s1":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     finally:

@@ -118,7 +118,7 @@ async def test_each_minute_with_changes_is_signed_told_and_known_to_the_store(wo
 
 
 async def test_what_finds_no_place_is_counted_in_the_next_entry(world, monkeypatch):
-    monkeypatch.setattr(module, "_WAITING_MOST", 3)
+    monkeypatch.setattr(module, "_WAITING_MAX", 3)
     monkeypatch.setattr(module, "_OF_THE_HOUSE", 1)
     for number in range(5):
         world.trail.keep(fields(number), Source.DEVICE)
@@ -273,7 +273,7 @@ async def test_a_clock_that_was_set_is_told(world):
 async def test_what_is_too_old_is_dropped_after_it_was_said(world, monkeypatch):
     monkeypatch.setattr(module, "_DROP_SECONDS", 0.0)
     monkeypatch.setattr(module, "SIGN_SECONDS", 0.0)
-    monkeypatch.setattr(writer_module, "_SEGMENT_MIN_SECONDS", -1.0)
+    monkeypatch.setattr(writer_module, "_SEGMENT_SECONDS_MIN", -1.0)
     monkeypatch.setattr(module, "_JUMP_MS", 2**62)
     for number in range(3):
         world.trail.keep(fields(number, time=world.clock()), Source.DEVICE)

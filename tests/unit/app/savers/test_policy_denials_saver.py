@@ -74,7 +74,7 @@ async def test_refusals_are_kept_by_their_id(store, monkeypatch):
 
 
 async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
-    monkeypatch.setattr(module, "_WAITING_MOST", 2)
+    monkeypatch.setattr(module, "_WAITING_MAX", 2)
     failing = Failing(store)
     refusals = PolicyDenialsSaver(failing, Counters(), Saves())
     for number in range(4):
@@ -89,7 +89,7 @@ async def test_refusals_wait_for_the_store_within_bounds(store, monkeypatch):
 
 
 async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(monkeypatch):
-    monkeypatch.setattr(module, "_WAITING_MOST", 2)
+    monkeypatch.setattr(module, "_WAITING_MAX", 2)
     offered = []
 
     class Locked:
@@ -107,7 +107,7 @@ async def test_what_is_refused_while_the_store_fails_is_within_the_bounds_too(mo
 
 
 async def test_while_the_store_fails_the_first_refusals_of_each_device_find_room(monkeypatch):
-    monkeypatch.setattr(module, "_WAITING_MOST", 3)
+    monkeypatch.setattr(module, "_WAITING_MAX", 3)
     offered = []
 
     class Locked:

@@ -81,7 +81,7 @@ async def test_what_is_stored_is_not_counted_again_when_it_can_not_be_made_fewer
 
 
 async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
-    monkeypatch.setattr(module, "_MOST", 2)
+    monkeypatch.setattr(module, "_BATCH_MAX", 2)
     world = context()
     for number in range(5):
         lamp = Identity(f"lamp-{number}", ("lamp",), {}, "c")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.policy.engine.identity import (
-    OBSERVE_MOST,
+    OBSERVE_MAX,
     Device,
     Grant,
     Identity,
@@ -80,7 +80,7 @@ def test_a_narrow_token_has_a_namespace_that_no_device_can_have():
 
 
 @pytest.mark.parametrize(
-    ("now", "so"), [(0, True), (99.9, True), (100, False), (-OBSERVE_MOST, False), (100 - OBSERVE_MOST, True)]
+    ("now", "so"), [(0, True), (99.9, True), (100, False), (-OBSERVE_MAX, False), (100 - OBSERVE_MAX, True)]
 )
 def test_a_device_is_observed_for_as_long_as_it_may_be(now, so):
     assert is_observed(100, now) is so

@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 from pathlib import Path
 
-from gateway.policy.engine.limits import CONNECT_DEADLINE, CONNECT_MAX_BYTES, Limits
+from gateway.policy.engine.limits import CONNECT_BYTES_MAX, CONNECT_DEADLINE, Limits
 
 SHIPPED = tomllib.loads((Path(__file__).parents[4] / "acl" / "limits.toml").read_text("utf-8"))
 
@@ -18,4 +18,4 @@ def test_the_file_says_what_holds_anyway():
 def test_everything_is_bounded():
     assert all(0 < value < 2**31 for value in SHIPPED.values())
     # Bytes and time before authentication.
-    assert (CONNECT_MAX_BYTES, CONNECT_DEADLINE) == (65_536, 10.0)
+    assert (CONNECT_BYTES_MAX, CONNECT_DEADLINE) == (65_536, 10.0)
