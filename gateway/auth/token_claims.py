@@ -117,7 +117,7 @@ def claims_of(device: Device, grant: Grant) -> dict[str, Any]:
         "root": grant.root,
         "root_iat": grant.chain_began,
         "epoch": grant.epoch,
-        **({"narrowed": grant.narrowed} if grant.narrowed else {}),
+        **({"narrowed": grant.narrowed_digest} if grant.narrowed_digest else {}),
         **({"prior_kids": list(grant.prior_keys)} if grant.prior_keys else {}),
         "roles": list(device.roles),
         "permissions": {action: list(filters) for action, filters in grant.permissions.items()},
@@ -166,7 +166,7 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
         permissions=permissions,
         key_id=key_id,
         prior_keys=claims.prior_kids or (),
-        narrowed=narrowed,
+        narrowed_digest=narrowed,
         root_issued_at=issued_at if claims.root_iat is None else min(claims.root_iat, issued_at),
     )
     return claims.sub, grant, begins

@@ -157,7 +157,11 @@ class Tokens:
             permissions=filters,
             key_id=self._keys.active_id,
             prior_keys=() if parent is None else self._keys_before(parent),
-            narrowed=narrowed_to(filters) if narrowed else "" if parent is None else parent.narrowed,
+            narrowed_digest=narrowed_to(filters)
+            if narrowed
+            else ""
+            if parent is None
+            else parent.narrowed_digest,
             root_issued_at=now if parent is None else parent.chain_began,
         )
         token = self._keys.sign(claims_of(device, grant))

@@ -19,7 +19,7 @@ from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.packets import Subscription
 from gateway.net.bus_endpoint import Bus
 from gateway.observe.logs import get_logger
-from gateway.policy.engine.policy import CHECKS
+from gateway.policy.engine.service_names import CHECKS
 
 _DEADLINE = 1.2
 """For all of it, in seconds."""

@@ -343,7 +343,7 @@ def _lines(action: Action, found: Sequence[Right]) -> list[str]:
     lines = [action.value if found else f"{action.value}  nothing"]
     for one in found:
         narrowed = f" ({text})" if (text := conditions(one.rule)) else ""
-        void = f": without effect, {one.void}" if one.void else ""
+        void = f": without effect, {one.ineffective_because}" if one.ineffective_because else ""
         line = f"  {one.rule.effect:<5}  {one.topics:<{width}}  {location_if_any(one.rule)}{narrowed}{void}"
         lines.append(line)
     return lines
@@ -358,7 +358,7 @@ def _right(one: Right) -> dict[str, object]:
         "max_qos": rule.max_qos,
         "retain": rule.retain,
         "max_payload": rule.max_payload,
-        "without_effect": one.void or None,
+        "without_effect": one.ineffective_because or None,
     }
 
 

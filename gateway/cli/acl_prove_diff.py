@@ -178,7 +178,7 @@ def _proof(proof: Proof) -> dict[str, object]:
 
 
 def _counterexample(one: Counterexample) -> dict[str, object]:
-    identity = one.witness.identity
+    identity = one.case.identity
     return {
         "says": str(one),
         "roles": list(identity.roles),
@@ -186,7 +186,7 @@ def _counterexample(one: Counterexample) -> dict[str, object]:
         "labels": written_labels(identity.labels),
         "client_id": identity.client_id,
         "action": one.action.value,
-        "topic": one.witness.topic,
+        "topic": one.case.topic,
         "rules": [location(rule) for rule in one.rules],
         "missed": [location(rule) for rule in one.near_misses],
     }
@@ -240,13 +240,13 @@ def _change_lines(change: Change) -> list[str]:
     if len(change.without) > _WITHOUT_MAX:
         text += f" and {len(change.without) - _WITHOUT_MAX} more"
     narrowed = f" ({narrower})" if (narrower := conditions(change.rule)) else ""
-    witness, refusal = change.example, change.refusal
-    names = witness.named([change.topics, change.within or "", *change.without])
+    case, refusal = change.example, change.refusal
+    names = case.named([change.topics, change.within or "", *change.without])
     who = f" ({', '.join(names)})" if names else ""
     by = f" ({refusal.rule_location})" if refusal.rule else ""
     return [
         f"{text}: {location(change.rule)}{narrowed}",
-        f'    such as "{witness.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',
+        f'    such as "{case.topic}"{who}; {"before" if change.gained else "now"}: {refusal.reason}{by}',
     ]
 
 

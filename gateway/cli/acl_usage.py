@@ -160,24 +160,24 @@ def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
                 "max_qos": asked[0],
                 "retain": asked[1],
                 "max_payload": asked[2],
-                "count": evidence.count,
-                "first_at": evidence.first_at,
-                "last_at": evidence.last_at,
-                "devices": sorted(evidence.devices),
+                "count": summary.count,
+                "first_at": summary.first_at,
+                "last_at": summary.last_at,
+                "devices": sorted(summary.devices),
             }
             for (action, asked), topics in proposal.allows.items()
-            for topic, evidence in topics.items()
+            for topic, summary in topics.items()
         ],
         "deny": [location(rule) for rule in proposal.denies],
         "refused": [
             {
                 "action": action.value,
                 "topic": topic,
-                "count": evidence.count,
-                "devices": sorted(evidence.devices),
+                "count": summary.count,
+                "devices": sorted(summary.devices),
             }
             for action, topics in proposal.refused.items()
-            for topic, evidence in topics.items()
+            for topic, summary in topics.items()
         ],
         "not_recorded": proposal.overflow,
         "role": text,

@@ -36,7 +36,8 @@ from gateway.mqtt.framing import check_first_byte
 from gateway.mqtt.packets import PacketType, Publish, Version
 from gateway.mqtt.properties import PropertyId, find
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.policy import CHECKS, Action, Decision
+from gateway.policy.engine.policy import Action, Decision
+from gateway.policy.engine.service_names import CHECKS
 
 _ENVELOPE_ROOM = 2
 """A sealed packet is at most this many times as long as the plain one (base64 and the JSON round it)."""

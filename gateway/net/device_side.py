@@ -253,7 +253,9 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                     protocol=self.connection.protocol,
                     login=self.method,
                     client_id=identity.client_id if identity else None,
-                    narrowed=(identity.grant.narrowed or None) if identity and identity.grant else None,
+                    narrowed=(identity.grant.narrowed_digest or None)
+                    if identity and identity.grant
+                    else None,
                 )
             case kinds.Reauthenticate(token):
                 reauthenticate(self, token)

@@ -329,8 +329,8 @@ def test_tokens_to_look_at_are_slowed_down():
 
 # Narrowed tokens
 
-NARROW = dataclasses.replace(GRANT, narrowed="ab" * 16)
-ANOTHER = dataclasses.replace(GRANT, narrowed="cd" * 16)
+NARROW = dataclasses.replace(GRANT, narrowed_digest="ab" * 16)
+ANOTHER = dataclasses.replace(GRANT, narrowed_digest="cd" * 16)
 
 
 @both

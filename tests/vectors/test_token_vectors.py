@@ -85,7 +85,7 @@ def test_the_gateway_accepts_it(vector):
     assert (grant.token_id, grant.root, grant.epoch) == (claims["jti"], claims["root"], claims["epoch"])
     assert (grant.issued_at, grant.expires_at) == (claims["iat"], claims["exp"])
     assert (grant.key_id, grant.chain_began) == (vector["kid"], claims.get("root_iat", claims["iat"]))
-    assert (grant.narrowed, list(grant.prior_keys)) == (
+    assert (grant.narrowed_digest, list(grant.prior_keys)) == (
         claims.get("narrowed", ""),
         claims.get("prior_kids", []),
     )

@@ -1,6 +1,6 @@
-"""What can be claimed of a policy: `no role:guest subscribe locks/#`.
+"""Assertions about a policy: `no role:guest subscribe locks/#`.
 
-Owns the syntax of an assertion. Whether one holds is for `gateway.policy.analysis.prover`.
+Owns their syntax. `gateway.policy.analysis.prover` decides whether one holds.
 """
 
 from __future__ import annotations
@@ -23,27 +23,30 @@ _HOW = (
 
 
 class AssertionFault(ValueError):
-    """This is no assertion, or none that could be true or false. The text says what to write."""
+    """This is not an assertion, or not one that could be true or false. The text says what to write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """`no`: none of these may do this on any topic of the filter. `only`: no other role may."""
+    """`no`: none of these may do this on any topic of the filter. `only`: no role but these may."""
 
     text: str
+    """As written."""
     only: bool
+    """Whether it begins with `only`, not with `no`."""
     roles: tuple[str, ...]
-    """Names, or `any`."""
+    """Names of roles, or `any`."""
     devices: tuple[str, ...]
+    """Ids of devices."""
     action: Action
     topics: str
-    """The filter. A placeholder in it stands for the same as in the rules."""
+    """The filter, in which placeholders mean what they mean in rules; or `@name` for a group."""
     excepted: tuple[str, ...]
     """Filters of topics that it says nothing about."""
 
 
 def parse(text: str) -> Assertion:
-    """Read one. Raises AssertionFault."""
+    """Parse an assertion. Raises AssertionFault."""
     found = _FORM.fullmatch(text)
     if found is None or found[1] not in {"no", "only"}:
         raise AssertionFault(_HOW)
@@ -62,7 +65,7 @@ def parse(text: str) -> Assertion:
     if action not in set(Action):
         raise AssertionFault(f'unknown action "{action}"; known: {", ".join(Action)}')
     if not _FILTERS.fullmatch(rest):
-        # A mistake in spelling must not become a topic that nobody uses, and so a proof.
+        # A spelling mistake must not become a topic that nobody uses, of which anything can be proved.
         raise AssertionFault(
             f'"{rest}" is not FILTER, and not FILTER except FILTER; write one statement for each filter, and '
             "quotes around one with blanks, commas or quotes"

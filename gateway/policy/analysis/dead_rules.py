@@ -1,7 +1,8 @@
-"""Rules that can never match, or give nothing when they do, each with its remedy: `gateway-admin acl check`.
+"""Rules without effect, each with a remedy: `gateway-admin acl check`.
 
-They are warnings, not problems: the policy can be used, and denies what its author thinks is allowed. Decides
-nothing itself, and knows only the devices there are now; one that is added tomorrow may end a warning.
+They can never match, or change nothing if they do. They are warnings, not problems: the policy can be put in
+force, but denies what its author thinks is allowed. This knows only the devices that exist now; adding one
+may make a warning obsolete.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.representative_cases import Principal, Witnesses
+from gateway.policy.analysis.representative_cases import RepresentativeCases, RightsHolder
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Effect, Policy, Role, Rule
 
@@ -31,7 +32,7 @@ class PolicyWarning:
 
 
 def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[PolicyWarning, ...]:
-    """What has no effect, by role and line. `devices`: those of the store; None without a store."""
+    """What has no effect, by role and line. `devices`: all that exist; None if there is no store to ask."""
     found = [
         PolicyWarning(f"{rule.file}:{rule.line}", rule.topic, text)
         for role in policy.roles.values()
@@ -49,7 +50,7 @@ def warnings(policy: Policy, devices: Sequence[Device] | None) -> tuple[PolicyWa
 
 
 def _of_limits(policy: Policy) -> Iterator[PolicyWarning]:
-    """Limits of roles that are above those of limits.toml, which count then."""
+    """Limits of roles that exceed those of limits.toml, which apply instead."""
     for role in policy.roles.values():
         for key, value in role.limits.items():
             most = getattr(policy.limits, key)
@@ -66,7 +67,7 @@ def _of_groups(policy: Policy) -> Iterator[PolicyWarning]:
 
 
 def own_prefix(policy: Policy) -> str:
-    """What to do about rules for topics that are the gateway's own."""
+    """What to do about rules for topics at or below the service prefix, as a part of a sentence."""
     return (
         f'if devices use topics at or below "{policy.reserved}/" for something else, set '
         "SERVICE_TOPIC_PREFIX to a name that nobody uses"
@@ -78,12 +79,15 @@ def _own(policy: Policy) -> str:
 
 
 def _of_rule(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device] | None) -> Iterator[str]:
-    """Why the rule has no effect: the first reason is enough."""
+    """Why the rule has no effect: at most one reason, the first that is found."""
     if covers(f"{policy.reserved}/#", rule.topic):
         yield f"can never match: {_own(policy)}"
         return
     split = split_filter(rule.topic)
-    if next(Witnesses([split], policy.limits).of(Principal((role.name,)), (split,), 0), None) is None:
+    if (
+        next(RepresentativeCases([split], policy.limits).of(RightsHolder((role.name,)), (split,), 0), None)
+        is None
+    ):
         yield (
             "can never match: even with names of one letter for its placeholders it has more levels or bytes "
             "than limits.toml allows a topic. Shorten it, or raise topic_levels or topic_length there"
@@ -100,24 +104,24 @@ def _of_rule(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device] |
 
 
 def _without_label(policy: Policy, role: Role, rule: Rule, devices: Sequence[Device]) -> str:
-    """What to say of a rule whose labels nobody has together; empty when somebody has."""
+    """The warning for a rule if no device has all of its labels; else empty."""
     labels = {level[len(_LABEL) : -1]: None for level in rule.topic.split("/") if level.startswith(_LABEL)}
     if not labels:
         return ""
-    principals = [device for device in devices if role.name in policy.expanded(device.roles)]
-    # Of a role that nobody has yet nothing can be said, but when its label is nowhere at all.
-    asked = principals or devices
+    holders = [device for device in devices if role.name in policy.expanded(device.roles)]
+    # If no device has the role yet, warn only if no device at all has the labels.
+    asked = holders or devices
     if any(labels.keys() <= device.labels.keys() for device in asked):
         return ""
     lacking = [name for name in labels if not any(name in device.labels for device in asked)] or [*labels]
-    who = f'no device with the role "{role.name}" has' if principals else "no device has"
+    who = f'no device with the role "{role.name}" has' if holders else "no device has"
     named = " and ".join(f'the label "{name}"' for name in lacking)
     given = " ".join(f"--label {name}=VALUE" for name in labels)
     return f"matches nothing: {who} {named}. A device gets it by `gateway-admin device set ID {given}`"
 
 
 def _denied_by(policy: Policy, role: Role, rule: Rule) -> Rule | None:
-    """A deny of the same role, or one that it includes, that takes all that this allow gives."""
+    """A deny, of the same role or one that it includes, that covers all that this allow gives."""
     return next(
         (
             other

@@ -1,8 +1,8 @@
 """Why a decision is what it is, and what would have to change: `gateway-admin acl why`.
 
-For admins: unlike `Decision.reason` it names rules, files and roles of others, so it is never sent to
-a peer. Decides with the same `Policy` as the data path and then looks at every rule once, which is
-slow and need not be otherwise.
+For admins: unlike `Decision.reason` it names rules, files and other roles, so it is never sent to a peer. It
+decides with the same `Policy` as the data path, and then looks at every rule, which is slow but is not done
+often.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gateway.policy.engine.placeholders import placeholder_values
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rights, Rule
 
 _NEW_RULE_COST = 5
-"""How far a change is thought to go that adds a rule: one of a single level is 2, a further role 3 or
-more."""
+"""Cost of proposing a new rule. Of several changes the cheapest is proposed: each level or action to change
+in a rule costs 2, giving the device a further role 3 or 6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Explanation:
     change: str
     """For a refusal: what would have to change, in words; empty when it is allowed."""
     parts: tuple[tuple[str, Rule], ...] = ()
-    """For a filter that no one rule covers: what of it is allowed, and by what."""
+    """For a filter that no single rule covers: the parts of it that are allowed, each with its rule."""
     held_back: tuple[Rule, ...] = ()
     """For a filter that is allowed: the denies inside it, whose topics are not delivered."""
 
     @property
     def text(self) -> str:
-        """All of it in a few lines."""
+        """The explanation in a few lines."""
         outcome = "allowed" if self.decision.allowed else "denied"
         lines = [f"{outcome}: {self.identity.device_id} {self.action} {self.topic}", self.decision.reason]
         if self.decision.rule and not self.decision.is_partial:
@@ -57,22 +57,22 @@ class Explanation:
 
 def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> Explanation:
     """Decide and explain. For `subscribe` the topic may be a filter, `$share/<group>/` included."""
-    access = policy.rights(identity)
+    rights = policy.rights(identity)
     subscribes = action is Action.SUBSCRIBE
-    decision = access.decide_filter(topic) if subscribes else access.decide(action, topic)
+    decision = rights.decide_filter(topic) if subscribes else rights.decide(action, topic)
     if decision.allowed:
-        inside = _inside(access.rules(), unshared(topic), Effect.DENY) if subscribes else []
+        inside = _inside(rights.rules(), unshared(topic), Effect.DENY) if subscribes else []
         held_back = tuple(rule for _, rule in inside)
-        parts = _allowed_inside(policy, access, topic) if decision.is_partial else ()
+        parts = _allowed_inside(policy, rights, topic) if decision.is_partial else ()
         return Explanation(identity, action, topic, decision, None, "", parts, held_back)
     if decision.rule:
-        return Explanation(identity, action, topic, decision, None, _without(access.rules(), action, topic))
+        return Explanation(identity, action, topic, decision, None, _without(rights.rules(), action, topic))
     fault = filter_fault(topic) if subscribes else name_fault(topic)
     if fault or policy.limit_fault(topic):
         return Explanation(identity, action, topic, decision, None, "the topic itself has to change.")
     asked = unshared(topic)
     if policy.reserves(asked):
-        vain = _vain(access.rules(), action, asked)
+        vain = _never_matching(rights.rules(), action, asked)
         change = f"no rule can, for the service topics are the gateway's own{vain}; {own_prefix(policy)}."
         return Explanation(identity, action, topic, decision, None, change)
     if missing := policy.missing(identity.roles):
@@ -80,31 +80,31 @@ def explain(policy: Policy, identity: Identity, action: Action, topic: str) -> E
         return Explanation(identity, action, topic, decision, None, change)
     nearest, changes = _nearest(policy, identity, action, asked)
     change = "; ".join(changes) + "."
-    parts = _allowed_inside(policy, access, asked) if subscribes else ()
+    parts = _allowed_inside(policy, rights, asked) if subscribes else ()
     if parts:
         change = f"subscribe to {'that' if len(parts) == 1 else 'those'} alone; or, for all of it, {change}"
     return Explanation(identity, action, topic, decision, nearest, change, parts)
 
 
-def _vain(rules: tuple[Rule, ...], action: Action, asked: str) -> str:
-    """The rules that name these topics all the same, in words."""
+def _never_matching(rules: tuple[Rule, ...], action: Action, asked: str) -> str:
+    """The rules that name service topics nevertheless, as the end of a sentence."""
     found = [
         f"{rule.file}:{rule.line}" for rule in rules if action in rule.actions and covers(rule.topic, asked)
     ]
     return f" ({' and '.join(found)} can never match there)" if found else ""
 
 
-def _allowed_inside(policy: Policy, access: Rights, asked: str) -> tuple[tuple[str, Rule], ...]:
-    """What of a filter the device may subscribe to, and by which rules."""
+def _allowed_inside(policy: Policy, rights: Rights, asked: str) -> tuple[tuple[str, Rule], ...]:
+    """The parts of a filter that the device may subscribe to, each with its rule."""
     return tuple(
         (part, rule)
-        for part, rule in _inside(access.rules(), asked, Effect.ALLOW)
-        if access.decide_filter(part).allowed and not policy.reserves(part)
+        for part, rule in _inside(rights.rules(), asked, Effect.ALLOW)
+        if rights.decide_filter(part).allowed and not policy.reserves(part)
     )
 
 
 def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[str, Rule]]:
-    """What the rules to subscribe have in common with a filter, without what others cover."""
+    """The parts of a filter that rules for `subscribe` cover, without those that another part covers."""
     found: dict[str, Rule] = {}
     for rule in rules:
         if rule.effect is effect and Action.SUBSCRIBE in rule.actions:
@@ -119,6 +119,7 @@ def _inside(rules: tuple[Rule, ...], asked: str, effect: Effect) -> list[tuple[s
 
 
 def _without(rules: tuple[Rule, ...], action: Action, topic: str) -> str:
+    """What to change so that no deny stands in the way."""
     asked = unshared(topic)
     matching = [rule for rule in rules if action in rule.actions and covers(rule.topic, asked)]
     denies = [f"{rule.file}:{rule.line}" for rule in matching if rule.effect is Effect.DENY]
@@ -129,9 +130,9 @@ def _without(rules: tuple[Rule, ...], action: Action, topic: str) -> str:
 
 
 def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> tuple[Rule | None, list[str]]:
-    """The allow rule that comes closest, and the change that gives the fewest rights beside what is asked.
+    """The allow rule that comes closest, and the change that gives the fewest additional rights.
 
-    Of rules that are equally close, the one that shares most levels from the left.
+    If several rules are equally close, the one that shares the most levels from the left.
     """
     several = placeholder_values(identity)
     roles = policy.expanded(identity.roles)
@@ -147,7 +148,8 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
                 changes.append(f'add "{action}" to the actions of the rule')
             cost = 2 * len(changes)
             if role.name not in roles:
-                # A role brings all its other rights. One whose rule names nothing of the topic is for admins.
+                # A role brings all its other rights; one whose rule shares no word with the topic, probably
+                # those of an admin.
                 cost += 3 if _shares_a_word(rule, asked, values) else 6
                 if not changes:
                     gives = [f'give the device the role "{role.name}", with all its rights']
@@ -165,7 +167,7 @@ def _new_rule(policy: Policy, identity: Identity, action: Action, asked: str) ->
 
 
 def _chosen(rule: Rule, asked: str, several: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """What each placeholder stands for where this rule is to match: of several values the one asked for."""
+    """What each placeholder stands for if this rule is to match: of several values, the one in the topic."""
     chosen: dict[str, str] = {}
     for level, other in zip(rule.topic.split("/"), asked.split("/"), strict=False):
         if other in several.get(level, ()):
@@ -174,13 +176,13 @@ def _chosen(rule: Rule, asked: str, several: Mapping[str, tuple[str, ...]]) -> d
 
 
 def _shares_a_word(rule: Rule, asked: str, values: dict[str, str]) -> bool:
-    """Whether the rule names some level of the topic, by a word or a placeholder that stands for it."""
+    """Whether the rule names a level of the topic, by a word or by a placeholder that stands for it."""
     levels = zip(rule.topic.split("/"), asked.split("/"), strict=False)
     return any(values.get(level, level) == other for level, other in levels)
 
 
 def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list[str], int]:
-    """What the topic of a rule lacks to cover `asked`, and how many levels agree from the left."""
+    """What to change in the topic of a rule to cover `asked`, and how many levels agree from the left."""
     mine, mine_open = split_filter(rule.topic)
     theirs, theirs_open = split_filter(asked)
     changes = []
@@ -209,13 +211,13 @@ def describe(rule: Rule) -> str:
     """A rule in words, with its location: `acl/roles/lamp.toml:9 allows publish on "a/#" (up to QoS 1)`."""
     verb = "allows" if rule.effect is Effect.ALLOW else "denies"
     actions = ", ".join(sorted(rule.actions))
-    narrowed = f" ({text})" if (text := conditions(rule)) else ""
+    with_conditions = f" ({text})" if (text := conditions(rule)) else ""
     group = f" of @{rule.group}" if rule.group else ""
-    return f'{rule.file}:{rule.line} {verb} {actions} on "{rule.topic}"{group}{narrowed}'
+    return f'{rule.file}:{rule.line} {verb} {actions} on "{rule.topic}"{group}{with_conditions}'
 
 
 def conditions(rule: Rule) -> str:
-    """The conditions that a rule sets for a message, in words; empty for none."""
+    """The conditions that a rule sets for messages, in words; empty if it sets none."""
     asked = []
     if rule.max_qos < 2:
         asked.append(f"up to QoS {rule.max_qos}")

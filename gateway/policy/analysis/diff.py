@@ -1,17 +1,17 @@
-"""Who gains and who loses what when one policy takes the place of another: exactly, and by example.
+"""Who gains and who loses what when one policy replaces another: exactly, and with an example of each.
 
-Both policies decide on the same witnesses (`gateway.policy.analysis.representative_cases`). Somebody gains a
-message when a rule of the new policy admits it and the old policy refused it: either because none of its
-rules admitted it, and then the most general message of the new rule was refused too; or because of a deny,
-and then the most general message that both rules match was. A loss is a gain with the two policies
-exchanged.
+Both policies decide on the same representative cases (`gateway.policy.analysis.representative_cases`).
+Somebody gains a message if a rule of the new policy admits it and the old policy refused it. It was refused
+either because no rule of the old policy admitted it, and then the representative case of the new rule was
+refused, too; or because of a deny, and then the representative case of both rules together was. A loss is a
+gain with the two policies exchanged.
 
-Messages count, not only topics: an allow for QoS 1 that becomes one for QoS 2 gives something. The message
-asked about has the highest QoS, the retain flag and the most bytes that the rule admits; a policy that admits
-this one admits lesser ones too.
+Messages count, not only topics: an allow for QoS 1 that becomes one for QoS 2 is a gain. So each case is
+asked with the greatest message that the rule admits: the highest QoS, the retain flag and the most bytes. A
+policy that admits this message admits lesser ones, too.
 
-What lower limits for the levels and the length of topics take away from a rule that ends in `#` is shown only
-as a changed limit.
+If the limits on the levels and the length of topics are lowered, what a rule that ends in `#` loses thereby
+is not shown as a loss, but only as a changed limit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from gateway.mqtt.topics import covers, split_filter
-from gateway.policy.analysis.representative_cases import Principal, SplitFilter, Witness, Witnesses, overlap
+from gateway.policy.analysis.representative_cases import (
+    RepresentativeCase,
+    RepresentativeCases,
+    RightsHolder,
+    SplitFilter,
+    overlap,
+)
 from gateway.policy.engine.device_limits import ROLE_LIMIT_NAMES
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rule
@@ -33,50 +39,56 @@ class Change:
     """What a role or a device may do under one policy and not under the other."""
 
     gained: bool
+    """Whether the new policy allows it; if not, the old one did."""
     action: Action
     topics: str
-    """A filter; with placeholders for a role."""
+    """A filter; for a role, with placeholders."""
     within: str | None
-    """Of those topics, only the ones of this filter too."""
+    """If given, only those of the topics that this filter matches, too."""
     without: tuple[str, ...]
-    """Of those topics, none of these filters: they are refused still, or were allowed already."""
+    """Filters of topics that are no part of the change: they are still refused, or were already allowed."""
     rule: Rule
-    """That allows it, where it is allowed."""
+    """The rule that allows it, of the policy that does."""
     refusal: Decision
-    """Of the other policy."""
-    example: Witness
+    """What the other policy decides on `example`."""
+    example: RepresentativeCase
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All that is different. Roles and devices without a change are left out."""
+    """All differences between two policies. Roles and devices without a change are left out."""
 
     roles: Mapping[str, tuple[Change, ...]]
+    """By name of the role."""
     devices: Mapping[str, tuple[Change, ...]]
+    """By device id."""
     newly_sensitive: tuple[str, ...]
     """Filters with topics that are sensitive now and were not before."""
     no_longer_sensitive: tuple[str, ...]
+    """Filters with topics that were sensitive and no longer are."""
     limits: Mapping[str, tuple[int, int]]
-    """Before and after."""
+    """Changed limits of limits.toml by name: the value before and after."""
     role_limits: Mapping[str, Mapping[str, tuple[int | None, int | None]]]
-    """By role, the limits that it or a role that it includes sets, and that are different; None: sets
-    none."""
+    """By role, the changed limits that it, or a role that it includes, sets: before and after; None: not
+    set."""
     wide: Mapping[str, OnWideSubscribe]
-    """Roles that take a SUBSCRIBE which no rule covers and did not, or the other way round: as it is now."""
+    """By role, the new value of `subscribe` (its own, or that of a role it includes), if it changed."""
 
 
 def compare(before: Policy, after: Policy, devices: Iterable[Device]) -> Difference:
-    """What changes for each role, and for these devices."""
+    """What changes for each role, and for each of these devices."""
     comparison = _Comparison(before, after)
-    roles = {name: comparison.changes(Principal((name,))) for name in sorted({*before.roles, *after.roles})}
+    roles = {
+        name: comparison.changes(RightsHolder((name,))) for name in sorted({*before.roles, *after.roles})
+    }
     # A rule that changes nothing for any device with these roles changes nothing for this one.
     rules: dict[tuple[str, ...], frozenset[_GainingRule]] = {}
     by_device = {}
     for device in devices:
         if device.roles not in rules:
-            rules[device.roles] = comparison.gaining_rules(Principal(device.roles))
+            rules[device.roles] = comparison.gaining_rules(RightsHolder(device.roles))
         if rules[device.roles]:
-            by_device[device.device_id] = comparison.changes(Principal.of(device), rules[device.roles])
+            by_device[device.device_id] = comparison.changes(RightsHolder.of(device), rules[device.roles])
     old, new = before.limits, after.limits
     return Difference(
         {name: changes for name, changes in roles.items() if changes},
@@ -113,18 +125,20 @@ def _limits_set_by(policy: Policy, name: str) -> Mapping[str, int]:
 
 
 class _ResolvedRule(NamedTuple):
-    """A rule as it is for a principal: of a device with several values of a label there is one for each."""
+    """A rule as it applies to a rights holder: one for each value of the labels of a particular device."""
 
     rule: Rule
     split: SplitFilter
+    """`topics` as `split_filter` returns it."""
     topics: str
+    """The topic of the rule with labels filled in (`RightsHolder.filters`)."""
 
 
 _Rules = Sequence[_ResolvedRule]
 _Message = tuple[int, bool, int]
 """QoS, retained, bytes of payload."""
 _GainingRule = tuple[bool, Action, Rule]
-"""Whether it is a gain, of what, and the rule that allows it."""
+"""Whether it is a gain (else a loss), the action, and the rule that allows it."""
 
 
 class _Side:
@@ -142,45 +156,51 @@ class _Side:
         yield from self._written.values()
         yield from self.sensitive
 
-    def rules(self, principal: Principal) -> _Rules:
-        if self.policy.missing(principal.roles):
+    def rules(self, holder: RightsHolder) -> _Rules:
+        if self.policy.missing(holder.roles):
             return []
         return [
             _ResolvedRule(rule, self._written.get(topics) or split_filter(topics), topics)
-            for rule in self.policy.rules_of(principal.roles)
-            for topics in principal.filters(rule.topic)
+            for rule in self.policy.rules_of(holder.roles)
+            for topics in holder.filters(rule.topic)
         ]
 
-    def of(self, principal: Principal, action: Action, effect: Effect) -> _Rules:
+    def of(self, holder: RightsHolder, action: Action, effect: Effect) -> _Rules:
         return [
             resolved
-            for resolved in self.rules(principal)
+            for resolved in self.rules(holder)
             if resolved.rule.effect is effect and action in resolved.rule.actions
         ]
 
-    def decide(self, action: Action, witness: Witness, message: _Message) -> Decision:
-        return self.policy.rights(witness.identity).decide(action, witness.topic).with_message(*message)
+    def decide(self, action: Action, case: RepresentativeCase, message: _Message) -> Decision:
+        return self.policy.rights(case.identity).decide(action, case.topic).with_message(*message)
 
 
 class _GainQuery:
-    """What this principal gains from one side to the other, for one action."""
+    """The question what a rights holder gains from the old side to the new one, for one action.
 
-    def __init__(self, principal: Principal, action: Action, old: _Side, new: _Side, *, gained: bool) -> None:
-        self.principal, self.action, self.old, self.new, self.gained = principal, action, old, new, gained
-        self.old_allows = old.of(principal, action, Effect.ALLOW)
-        self.old_denies = old.of(principal, action, Effect.DENY)
-        self.new_allows = new.of(principal, action, Effect.ALLOW)
-        self.new_denies = new.of(principal, action, Effect.DENY)
+    For losses the sides are exchanged, and `gained` is false.
+    """
+
+    def __init__(self, holder: RightsHolder, action: Action, old: _Side, new: _Side, *, gained: bool) -> None:
+        self.holder, self.action, self.old, self.new, self.gained = holder, action, old, new, gained
+        self.old_allows = old.of(holder, action, Effect.ALLOW)
+        self.old_denies = old.of(holder, action, Effect.DENY)
+        self.new_allows = new.of(holder, action, Effect.ALLOW)
+        self.new_denies = new.of(holder, action, Effect.DENY)
         to_avoid = (resolved.split for resolved in (*self.old_allows, *self.new_denies))
         self.longest = max((len(levels) for levels, open_end in to_avoid if not open_end), default=0)
+        """As `RepresentativeCases.of` takes it."""
 
 
 class _Comparison:
+    """Finds the changes between two policies."""
+
     def __init__(self, before: Policy, after: Policy) -> None:
         self._before, self._after = _Side(before), _Side(after)
         filters = [*self._before.filters(), *self._after.filters(), split_filter(after.reserved)]
-        self._witnesses = {
-            side: Witnesses(filters, side.policy.limits) for side in (self._before, self._after)
+        self._cases = {
+            side: RepresentativeCases(filters, side.policy.limits) for side in (self._before, self._after)
         }
         named = [
             rule.max_payload or 0
@@ -189,31 +209,29 @@ class _Comparison:
             for rule in role.rules
         ]
         self._unbounded_size = max(named, default=0) + 1
-        """Bytes of a payload that only a rule without a bound admits."""
+        """Size of a payload, in bytes, that only rules without `max_payload` admit."""
 
     def changes(
-        self, principal: Principal, only: frozenset[_GainingRule] | None = None
+        self, holder: RightsHolder, only: frozenset[_GainingRule] | None = None
     ) -> tuple[Change, ...]:
-        """What this role, or this device, gains and loses; by these rules only, if they are given."""
-        return tuple({_shown_by(change): change for change in self._all(principal, only)}.values())
+        """What this rights holder gains and loses; with `only`, by these rules alone."""
+        return tuple({_shown_by(change): change for change in self._all(holder, only)}.values())
 
-    def gaining_rules(self, principal: Principal) -> frozenset[_GainingRule]:
-        """The rules by which somebody with these roles gains or loses."""
-        return frozenset((one.gained, one.action, one.rule) for one in self._all(principal, None))
+    def gaining_rules(self, holder: RightsHolder) -> frozenset[_GainingRule]:
+        """The rules by which this rights holder gains or loses."""
+        return frozenset((one.gained, one.action, one.rule) for one in self._all(holder, None))
 
-    def _all(self, principal: Principal, only: frozenset[_GainingRule] | None) -> Iterator[Change]:
+    def _all(self, holder: RightsHolder, only: frozenset[_GainingRule] | None) -> Iterator[Change]:
         before, after = self._before, self._after
-        if before.limits == after.limits and _content(before.rules(principal)) == _content(
-            after.rules(principal)
-        ):
+        if before.limits == after.limits and _content(before.rules(holder)) == _content(after.rules(holder)):
             return
         for action in Action:
             for old, new in ((before, after), (after, before)):
-                yield from self._gains(_GainQuery(principal, action, old, new, gained=new is after), only)
+                yield from self._gains(_GainQuery(holder, action, old, new, gained=new is after), only)
 
     def _gains(self, query: _GainQuery, only: frozenset[_GainingRule] | None) -> Iterator[Change]:
         """What the new side allows and the old one does not."""
-        fixed = query.principal.fixed
+        fixed = query.holder.fixed
         for resolved in query.new_allows:
             if only is not None and (query.gained, query.action, resolved.rule) not in only:
                 continue
@@ -226,15 +244,15 @@ class _Comparison:
             still_denied = [one.topics for one in query.new_denies if overlap((split, one.split), fixed)]
             allowed = [one.topics for one in admitting]
             if found := self._gain(query, message, [split], allowed):
-                # Where the limits are what refused, the old side's rules allowed nothing.
+                # If the limits refused it, the old side's rules allowed nothing of it.
                 beyond = query.old.policy.limit_fault(found[0].topic)
                 yield _change(
                     query, resolved, found, None, still_denied if beyond else [*allowed, *still_denied]
                 )
             for denying in query.old_denies:
                 if not self._gain(query, message, [split, denying.split]):
-                    continue  # as with a deny that is on both sides
-                # Where the old side had no allow anyhow, the gain is shown already.
+                    continue  # for example, if both sides have the deny
+                # If no rule of the old side allowed it anyway, the gain has been shown already.
                 with_allow = (
                     self._gain(query, message, [split, denying.split, one.split]) for one in admitting
                 )
@@ -247,14 +265,17 @@ class _Comparison:
         message: _Message,
         filters: Sequence[SplitFilter],
         without: Iterable[str] = (),
-    ) -> tuple[Witness, Decision] | None:
-        """A gain on topics of all these filters, and why the old side refuses it."""
-        for witness in self._witnesses[query.new].of(query.principal, filters, query.longest):
-            refusal = query.old.decide(query.action, witness, message)
-            if refusal.allowed or not query.new.decide(query.action, witness, message).allowed:
+    ) -> tuple[RepresentativeCase, Decision] | None:
+        """A gain on a topic that fits all of `filters`, with the refusal of the old side; None for none.
+
+        A case that fits one of `without` counts only if it exceeds the limits of the old side.
+        """
+        for case in self._cases[query.new].of(query.holder, filters, query.longest):
+            refusal = query.old.decide(query.action, case, message)
+            if refusal.allowed or not query.new.decide(query.action, case, message).allowed:
                 continue
-            if query.old.policy.limit_fault(witness.topic) or not any(map(witness.fits, without)):
-                return witness, refusal
+            if query.old.policy.limit_fault(case.topic) or not any(map(case.fits, without)):
+                return case, refusal
         return None
 
     def _greatest_message(self, rule: Rule, action: Action) -> _Message:
@@ -278,8 +299,8 @@ class _Comparison:
             topics
             for topics, split in zip(new.policy.sensitive_filters, new.sensitive, strict=True)
             if any(
-                not old.policy.sensitive(witness.topic)
-                for witness in self._witnesses[new].of(Principal(()), (split,), longest)
+                not old.policy.sensitive(case.topic)
+                for case in self._cases[new].of(RightsHolder(()), (split,), longest)
             )
         )
 
@@ -287,7 +308,7 @@ class _Comparison:
 def _change(
     query: _GainQuery,
     resolved: _ResolvedRule,
-    found: tuple[Witness, Decision],
+    found: tuple[RepresentativeCase, Decision],
     within: str | None,
     without: Iterable[str],
 ) -> Change:
@@ -297,7 +318,7 @@ def _change(
     elif within is not None and covers(topics, within):
         topics, within = within, None
     example, refusal = found
-    shown = query.principal.shown
+    shown = query.holder.shown
     return Change(
         query.gained,
         query.action,
@@ -311,7 +332,7 @@ def _change(
 
 
 def _shown_by(change: Change) -> tuple[object, ...]:
-    """What makes it a change of its own: not which of two equal rules it comes from."""
+    """What distinguishes a change from others; which of two equal rules it comes from does not."""
     topics = (change.topics, change.within, change.without)
     return change.gained, change.action, *topics, *_conditions(change.rule)
 

@@ -1,4 +1,4 @@
-"""Why it was decided so, in a word, for counting: a `Decision.reason` is a sentence, and may hold numbers."""
+"""What caused a decision, as one word for metrics: `Decision.reason` is a sentence, perhaps with numbers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from gateway.policy.engine.rules import Decision, Effect
 
 
 class Cause(StrEnum):
-    """What decided."""
+    """What caused the decision."""
 
     RULE = auto()
-    """A rule that allows it, or one that denies it."""
+    """A rule allows it, or a rule denies it."""
     NO_RULE = auto()
+    """No rule matches."""
     NO_ROLE = auto()
     """The device has no role, or one that no file describes."""
     TOKEN = auto()
@@ -30,8 +31,10 @@ class Cause(StrEnum):
     MESSAGE = auto()
     """The rule allows the topic, and not this message: its QoS, size or retain flag."""
     OTHER = auto()
+    """The topic is invalid or beyond the limits."""
 
 
+# By `id()`: each of these decisions is one object, made once for the process.
 _CAUSES = {
     id(RESERVED): Cause.RESERVED,
     id(SERVICE): Cause.RESERVED,
@@ -43,7 +46,7 @@ _CAUSES = {
 
 
 def cause_of(decision: Decision) -> Cause:
-    """What decided."""
+    """What caused this decision."""
     cause = _CAUSES.get(id(decision))
     if cause is not None:
         return cause

@@ -1,8 +1,8 @@
 """What the devices did and were refused, counted by topic template until somebody saves it.
 
-Each decision is recorded where it is made: once per topic and connection, not per message. Bounded for each
-device and in all; what is beyond the bounds is counted under the template `OVERFLOW`. It keeps no payload, no
-topic as it was sent, and no clock.
+Each decision is recorded where it is made: once per topic and connection, not per message. Bounded per device
+and in all; what exceeds the bounds is counted under the template `OVERFLOW`. It keeps no payload and no topic
+as it was sent, and has no clock.
 """
 
 from __future__ import annotations
@@ -16,22 +16,25 @@ from gateway.policy.engine.rules import Action, Decision
 from gateway.policy.engine.topic_generalisation import template_of
 
 RECORD_AGAIN_SECONDS = 600
-"""What goes on for long is recorded again after this many seconds, so that nobody takes it for over."""
+"""What a device keeps doing is recorded again after this many seconds, lest it look as if it had stopped."""
 OVERFLOW = ""
-"""The template of all that is beyond the bounds."""
+"""The template under which everything beyond the bounds is counted."""
 _RECORDS_PER_DEVICE_MAX = 1_024
+"""Records of one device that wait to be saved."""
 _RECORDS_PER_DEVICE_ALWAYS = 4
 """Records of a device that are kept even while those of all devices have reached `_RECORDS_MAX`."""
 _RECORDS_MAX = 50_000
-"""Records that wait to be saved: with the two below it bounds them to 45 MB."""
+"""Records of all devices that wait to be saved: with the two below it bounds their memory to 45 MB."""
 _KEY_BYTES_MAX = 512
-"""Bytes of an action and its template, which a label of one letter makes longer than its topic."""
+"""Bytes of an action and its template. A template may be longer than its topic: `{label.a}` may stand for one
+letter."""
 _TOPIC_LEVELS_MAX = 16
+"""Levels of a topic that is recorded by its template."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """A device did something, or was refused it, `count` times."""
+    """What a device did, or was refused, and how often that was decided."""
 
     device_id: str
     action: Action
@@ -39,31 +42,32 @@ class UsageRecord:
     """As `gateway.policy.engine.topic_generalisation` makes it, or `OVERFLOW`."""
     allowed: bool
     count: int
-    """Decisions, not messages."""
+    """Decisions, not messages: one per topic and connection, and one more each `RECORD_AGAIN_SECONDS`."""
     first_at: int
-    """Unix seconds, as for `last_at`: when it was saved, some seconds after it was seen."""
+    """Unix seconds, like `last_at`: when it was saved, which is some seconds after it happened."""
     last_at: int
 
 
 def _read(key: bytes) -> tuple[Action, str, bool]:
-    """Action, template and whether it was allowed, of a key as `UsageRecorder._add` makes it."""
+    """Action, template and whether it was allowed, from a key that `UsageRecorder._add` made."""
     text = key.decode()
-    at = next(at for at, sign in enumerate(text) if sign in "+-")
+    at = next(at for at, character in enumerate(text) if character in "+-")
     return Action(text[:at]), text[at + 1 :], text[at] == "+"
 
 
 class UsageRecorder:
-    """One for a process. What waits to be saved is taken, and put back when it could not be."""
+    """One per process. What waits to be saved is taken out, and put back if it could not be saved."""
 
     __slots__ = ("_record_count", "_uses")
 
     def __init__(self) -> None:
         self._uses: dict[str, dict[bytes, int]] = {}
-        """By device and key (action, `+` or `-` for allowed or not, template) how often it was decided."""
+        """How often it was decided, by device and key (action, `+` for allowed or `-` for refused,
+        template)."""
         self._record_count = 0
 
     def record(self, identity: Identity, action: Action, topic: str, decision: Decision) -> None:
-        """This was decided on a valid topic, or filter without its `$share/<group>/`."""
+        """Count this decision, on a valid topic name or on a filter without its `$share/<group>/`."""
         if decision is RESERVED or decision is SERVICE:
             return  # rules have no part in it
         template = OVERFLOW
@@ -85,9 +89,9 @@ class UsageRecorder:
         uses[key] = uses.get(key, 0) + count
 
     def take(self, most: int, now: int) -> list[UsageRecord]:
-        """What waits, at most `most` of it; that of the devices that waited longest first.
+        """Take out at most `most` records, beginning with the devices that have waited longest.
 
-        `now` in Unix seconds.
+        `now`, in Unix seconds, becomes the time of the records.
         """
         taken: list[UsageRecord] = []
         while self._uses and len(taken) < most:
@@ -101,10 +105,10 @@ class UsageRecorder:
         return taken
 
     def forget(self, device_id: str) -> None:
-        """Drop what waits of this device: a new one may get its id before that is saved."""
+        """Drop what is not saved yet of a removed device: a new one may get its id before it is."""
         self._record_count -= len(self._uses.pop(device_id, ()))
 
     def put_back(self, records: list[UsageRecord]) -> None:
-        """These could not be saved."""
+        """Take back what could not be saved."""
         for one in records:
             self._add(one.device_id, one.action, one.template, one.count, allowed=one.allowed)

@@ -1,7 +1,7 @@
-"""The bounds of one device: those of its roles (`[limits]` in a role file), never above `acl/limits.toml`.
+"""The limits of one device: those of its roles (`[limits]` in a role file), never above `acl/limits.toml`.
 
-Of the roles of a device that set a limit the largest counts; roles that don't set it have no part in it. Only
-what counts after the login may stand in a role: before it nobody knows whose limits they are.
+If several roles of a device set the same limit, the largest value counts; roles that don't set it are
+ignored. A role may set only what applies after the login: before it, nobody knows whose limits apply.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.policy.engine.rules import Role
 
 
 class CountedLimit(StrEnum):
-    """The limits that devices reach in everyday life: how often each was reached is counted."""
+    """The limits that devices reach in normal operation: a metric counts how often each was reached."""
 
     MESSAGES_PER_SECOND = auto()
     BYTES_PER_SECOND = auto()
@@ -53,55 +53,60 @@ NOT_IN_ROLES = {
 """Those of limits.toml that no role may set, and why."""
 
 _EFFORT_OF_A_MESSAGE = 10
+"""Units of effort that a message may cost when it has to be taken apart."""
 _EFFORT_MIN = 10_000
-"""A hundredth of a second of work: a device of few messages may still subscribe, and seal a large one."""
+"""Units of effort per second, about a hundredth of a second of work: a device that may send few messages may
+still subscribe, and seal a large payload."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceLimits(Limits):
-    """The limits of a device, at least one of which a role sets."""
+    """The limits of a device that has at least one of them from a role."""
 
     of_gateway: Limits = field(default_factory=Limits)
     """Those of limits.toml."""
     role_locations: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
-    """By name of a limit that a role sets, the location of the line that counts: `file:line`."""
+    """For each limit that a role sets: the location (`file:line`) of the line that takes effect."""
 
     @property
     def effort_per_second(self) -> int:
-        """What its packets may cost: each of its messages may be one that has to be taken apart."""
+        """What its packets may cost, in units of effort: enough to take every one of its messages apart."""
         own = max(self.messages_per_second * _EFFORT_OF_A_MESSAGE, _EFFORT_MIN)
         return min(self.of_gateway.effort_per_second, own)
 
     @property
     def heard_effort_per_second(self) -> int:
-        """What others send is not its doing, and no role bounds it."""
+        """What its deliveries may cost. No role bounds it: a device does not choose what others send."""
         return self.of_gateway.heard_effort_per_second
 
     @property
     def subscriptions_in_all(self) -> int | None:
-        """Subscriptions over all connections of the device, where a role sets it.
+        """Subscriptions over all connections of the device, if a role sets `subscriptions`.
 
-        That of limits.toml is of each session.
+        The value in limits.toml applies per session.
         """
         return self.subscriptions if "subscriptions" in self.role_locations else None
 
     def location(self, key: str) -> str:
-        """The location of the bound in force: a file, or `file:line`."""
+        """Where the limit in force is set: a file, or `file:line`."""
         return self.role_locations.get(key, LIMITS_FILE)
 
 
-def limits_of(roles: Iterable[Role], whole: Limits) -> Limits:
-    """The bounds of a device with just these roles, included ones among them."""
-    most: dict[str, int] = {}
+def limits_of(roles: Iterable[Role], of_gateway: Limits) -> Limits:
+    """The limits of a device with just these roles, which have to contain the roles that they include.
+
+    `of_gateway` are those of limits.toml.
+    """
+    highest: dict[str, int] = {}
     role_locations: dict[str, str] = {}
     for role in roles:
         for key, value in role.limits.items():
-            if value > most.get(key, 0):
-                most[key], role_locations[key] = value, role.locations.get(key, role.name)
-    if not most:
-        return whole
-    values = {key: min(value, getattr(whole, key)) for key, value in most.items()}
-    role_locations |= {key: LIMITS_FILE for key, value in most.items() if value > values[key]}
-    bounded = replace(whole, **values)
+            if value > highest.get(key, 0):
+                highest[key], role_locations[key] = value, role.locations.get(key, role.name)
+    if not highest:
+        return of_gateway
+    values = {key: min(value, getattr(of_gateway, key)) for key, value in highest.items()}
+    role_locations |= {key: LIMITS_FILE for key, value in highest.items() if value > values[key]}
+    bounded = replace(of_gateway, **values)
     plain = {name: getattr(bounded, name) for name in Limits.__slots__}
-    return DeviceLimits(**plain, of_gateway=whole, role_locations=role_locations)
+    return DeviceLimits(**plain, of_gateway=of_gateway, role_locations=role_locations)

@@ -1,11 +1,11 @@
-"""Which rule a wide filter meets: for roles that may subscribe to more than a rule covers.
+"""Which allow rule a wide filter overlaps: for roles that may subscribe to more than a rule covers.
 
-`subscribe = "filter"` in a role grants a SUBSCRIBE where some allow overlaps its filter. That is asked of a
-tree of the filters that one identity may receive, placeholders written out, and not of each rule: a device
-may ask a thousand times a second. Owns what overlaps; `gateway.policy.engine.policy` decides what is granted.
+`subscribe = "filter"` in a role grants a SUBSCRIBE if some allow rule overlaps its filter. The rules of one
+identity, placeholders filled in, are put into a tree to look that up, and not tried one by one: a device may
+ask a thousand times a second. Owns what overlaps; `gateway.policy.engine.policy` decides what is granted.
 
-For example, with the rules `rooms/+/temp` (up to QoS 0) and `rooms/hall/#`: `#` meets both, and the second
-gives the higher QoS; `rooms/attic/+` meets the first alone; `doors/#` meets none.
+For example, with the rules `rooms/+/temp` (up to QoS 0) and `rooms/hall/#`: `#` overlaps both, and the second
+gives the higher QoS; `rooms/attic/+` overlaps the first alone; `doors/#` overlaps none.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ class _Node:
 
     def __init__(self) -> None:
         self.edges: dict[str, _Node] = {}
+        """The nodes of the next level, by that level."""
         self.exact: Rule | None = None
-        """Of the filters that end here, the rule with the highest QoS; likewise the next two."""
+        """Of the filters that end here, the rule with the highest QoS."""
         self.below: Rule | None = None
-        """Of those that end here with a `#`."""
+        """The same of those that end in a `#` after this level."""
         self.best: Rule | None = None
-        """Of all that end here or further down."""
+        """The same of all that end here or further down."""
 
 
-class PartialFilters:
-    """What one identity may receive, to be asked by filters."""
+class FilterOverlapTree:
+    """The filters that one identity may receive, searched for one that overlaps a given filter."""
 
     __slots__ = ("_root",)
 
     def __init__(self, allows: Iterable[tuple[str, Rule]]) -> None:
-        """Filters without placeholders, each with its rule."""
+        """`allows`: filters without placeholders, each with its allow rule."""
         self._root = _Node()
         for topic_filter, rule in allows:
             levels, open_end = split_filter(topic_filter)
@@ -49,10 +50,10 @@ class PartialFilters:
             else:
                 node.exact = _higher(node.exact, rule)
 
-    def meets(self, topic_filter: str) -> Rule | None:
-        """Of the rules that have a topic in common with this valid, unshared filter the one of highest QoS.
+    def overlapping(self, topic_filter: str) -> Rule | None:
+        """Of the rules that overlap this valid filter (without `$share/…/`), the one with the highest QoS.
 
-        A wildcard and a first level that begins with `$` have none [MQTT-4.7.2-1].
+        A wildcard does not match a first level that begins with `$` [MQTT-4.7.2-1].
         """
         levels, open_end = split_filter(topic_filter)
         most = self._root.best
@@ -82,7 +83,7 @@ def _next(node: _Node, level: str, *, first: bool) -> Iterable[_Node]:
 
 
 def _higher(one: Rule | None, other: Rule | None) -> Rule | None:
-    """Of two rules the one that grants more; of equals the first."""
+    """The rule that grants the higher QoS; the first of two equal ones."""
     if one is None or other is None:
         return one or other
     return other if other.max_qos > one.max_qos else one

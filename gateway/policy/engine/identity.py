@@ -1,6 +1,6 @@
-"""Who is there: the device as stored, the token it may have come with, the identity of one connection.
+"""Who connects: the device as stored, the token it may have logged in with, the identity of one connection.
 
-Device ids are one topic level by construction, so that no identity can widen a rule
+A device id is always a single topic level, so that none can widen a rule whose `{device}` it fills in
 (CVE-2017-7650: a wildcard in a user name).
 """
 
@@ -18,9 +18,9 @@ _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LABEL_VALUE = re.compile(r"[^/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}")
 
 Labels = Mapping[str, tuple[str, ...]]
-"""The values of each label by its name: one, or several, as of a satellite that hears two rooms."""
+"""The values of each label by its name: one, or several, as for a voice assistant that serves two rooms."""
 LABEL_VALUES_MAX = 16
-"""Values of one label that a device may be given."""
+"""How many values of one label a device may be given."""
 METHODS = ("secret", "token", "certificate")
 """The ways to log in, in the order in which they are shown."""
 
@@ -29,9 +29,9 @@ OBSERVE_MAX = 7 * 86_400
 
 
 def is_observed(until: int, now: float) -> bool:
-    """Whether a device that is observed `until` is so `now`, both in Unix seconds.
+    """Whether a device that is observed `until` is observed `now`, both in Unix seconds.
 
-    An end that is further away than any may be was set by a clock that ran ahead: it is not believed.
+    An end further away than any may be was set by a clock that ran ahead: it is ignored.
     """
     return until - OBSERVE_MAX <= now < until
 
@@ -47,7 +47,7 @@ def is_label(name: str, value: str) -> bool:
 
 
 def labels_of(written: object) -> Labels | None:
-    """Labels as they stand in files and in the store: a text, or a list of several; None if they can't be."""
+    """Labels from files or the store, each a string or a list of strings; None if they are invalid."""
     if not isinstance(written, dict):
         return None
     labels: dict[str, tuple[str, ...]] = {}
@@ -66,32 +66,32 @@ def labels_of(written: object) -> Labels | None:
 
 
 def written_labels(labels: Labels) -> dict[str, str | list[str]]:
-    """The other way round, for JSON: one value is a text, several are a list."""
+    """The inverse of `labels_of`, for JSON: one value becomes a string, several become a list."""
     return {name: some[0] if len(some) == 1 else list(some) for name, some in sorted(labels.items())}
 
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Tokens of one chain that are no longer valid: a token, and all that were renewed from it."""
+    """The tokens of one chain that are revoked: a token, and all that were renewed from it."""
 
     root: str
     """`jti` of the first token of the chain."""
     since: int
-    """Unix seconds: those of the chain issued then or later are revoked."""
+    """Unix seconds: tokens of the chain issued at this time or later are revoked."""
     until: int
-    """Unix seconds: when the last of them should have expired. Nothing is decided by it, for clocks jump."""
+    """Unix seconds: when the last of them should have expired. No decision uses it, for clocks jump."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a verified token says: a narrower set of rights, and an end."""
+    """What a verified token allows, and until when."""
 
     token_id: str
     """`jti` (RFC 7519, 4.1.7)."""
     root: str
     """`jti` of the first token of the chain; its own if it is the first."""
     epoch: int | None
-    """The device's `token_epoch` when it was issued. None: a different issuer, which has JWT_SECRET too."""
+    """The device's `token_epoch` when it was issued. None: issued by another program that has JWT_SECRET."""
     issued_at: int
     """Unix seconds (`iat`)."""
     expires_at: int
@@ -99,35 +99,36 @@ class Grant:
     permissions: Mapping[str, tuple[str, ...]]
     """Topic filters by action. An action that is not named is not granted."""
     key_id: str = ""
-    """Of the key that signed it (`kid`); empty where the token itself is not at hand, only its record."""
+    """Id of the key that signed it (`kid`); empty if this was made from a record, without the token."""
     prior_keys: tuple[str, ...] = ()
-    """Ids of other keys, which signed the tokens before it in its chain."""
-    narrowed: str = ""
-    """Begins the client ids of the sessions on the bus that it may open, where it was narrowed; empty: those
-    of its device (`Identity.namespace`)."""
+    """Ids of the other keys that signed earlier tokens of its chain."""
+    narrowed_digest: str = ""
+    """Of a narrowed token: digest of its permissions. It is part of the client ids of its sessions on the bus
+    (`Identity.namespace`). Empty: it is not narrowed, and opens the sessions of its device."""
     root_issued_at: int | None = None
     """`issued_at` of the first token of its chain. None: it is the first."""
 
     @property
     def chain_began(self) -> int:
-        """Unix seconds: when its chain did."""
+        """When the first token of its chain was issued, in Unix seconds."""
         return self.issued_at if self.root_issued_at is None else self.root_issued_at
 
     def allows(self, action: str, topic_filter: str) -> bool:
-        """Whether one of its filters covers this valid, unshared filter (or topic name)."""
+        """Whether one of its filters covers this valid topic name or filter (without `$share/…/`)."""
         return covers_any(self.permissions.get(action, ()), topic_filter)
 
     @property
     def most_filters(self) -> int:
-        """How many filters `allows` looks at, at most."""
+        """How many filters `allows` compares at most."""
         return max(map(len, self.permissions.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device as stored. `credential` is an Argon2id hash (PHC format), or an imported one; never shown.
+    """A device as stored.
 
-    `version` counts what ends its connections: each change of the secret or of `enabled`.
+    `credential` is the hash of its secret: Argon2id in PHC format, or one imported from Mosquitto; never
+    shown. `version` counts the changes that end its connections: those of the secret and of `enabled`.
     """
 
     device_id: str
@@ -141,21 +142,21 @@ class Device:
     updated_at: int
     """Unix seconds."""
     token_epoch: int = 0
-    """Tokens of any other epoch are revoked: it changes with the secret, and when all are revoked."""
+    """Tokens of any other epoch are revoked. It changes with the secret, and when all tokens are revoked."""
     revocations: tuple[Revocation, ...] = ()
-    """Those of its tokens, since its epoch is what it is."""
+    """Chains of its tokens that were revoked in the current epoch."""
     observe_until: int = 0
-    """Unix seconds: until then what the rules refuse passes, and is reported. 0 for never."""
+    """Unix seconds: until then, what the rules refuse passes and is reported. 0: it is not observed."""
     methods: tuple[str, ...] = METHODS
-    """How it may log in: of `METHODS`."""
+    """How it may log in: some of `METHODS`."""
     next_credential: str = field(default="", repr=False)
-    """Of a secret that was given beside the one in use: salt and parameters are those of `credential`."""
+    """Hash of the next secret, with the salt and parameters of `credential`; empty if there is none."""
     overlap_until: int = 0
-    """Unix seconds: until then both secrets are good, or until the next one was used. 0: there is one."""
+    """Unix seconds: both secrets are good until then, or until the next one is used. 0: there is only one."""
 
     @property
     def with_next_secret(self) -> Device:
-        """As it is once its next secret was used: the device of the connection that used it."""
+        """The device as it will be once its next secret has been used, for the connection that uses it."""
         return replace(
             self,
             credential=self.next_credential,
@@ -165,12 +166,12 @@ class Device:
         )
 
     def is_of_version(self, version: int) -> bool:
-        """Whether a connection of this version of the device may go on: its secret is still valid."""
+        """Whether a connection that was opened at this `version` may stay: its secret is still good."""
         return version == self.version or (bool(self.next_credential) and version == self.version + 1)
 
     def has_revoked(self, grant: Grant) -> bool:
         """Whether a token of this device is no longer valid."""
-        # Without an epoch whatever changes the device ends it.
+        # A token without an epoch ends with any change of its device.
         if grant.epoch is None and grant.issued_at < self.updated_at:
             return True
         if grant.epoch is not None and grant.epoch != self.token_epoch:
@@ -183,24 +184,24 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who speaks on one connection, and with what rights it came."""
+    """Who is at the other end of one connection, and what its rights come from: roles, labels, token."""
 
     device_id: str
     roles: tuple[str, ...]
     labels: Labels
     client_id: str
-    """As the device sent it, without the bus's prefix. May hold any character the standard allows."""
+    """As the device sent it, without the namespace. May hold any character the standard allows."""
     grant: Grant | None = None
-    """Of the token it came with: the policy and the token both have to allow."""
+    """From the token that it logged in with; then the policy and the token both have to allow."""
     observe_until: int = 0
-    """As of its device."""
+    """Unix seconds, as in its `Device`."""
 
     @property
     def namespace(self) -> str:
-        """What its client id on the bus begins with: no other device's does, nor another narrowed token's.
+        """What its client id on the bus begins with, unlike that of any other device or narrowed token.
 
-        A tilde can't stand in a device id. Else a token for one topic, with the client id of its device,
-        would take over the device's session and swallow what is queued there.
+        A device id can't contain a tilde. Without the digest, a token for one topic, with the client id of
+        its device, would take over the device's session and swallow what is queued there.
         """
-        narrowed = self.grant.narrowed if self.grant is not None else ""
-        return f"{self.device_id}~{narrowed}" if narrowed else self.device_id
+        digest = self.grant.narrowed_digest if self.grant is not None else ""
+        return f"{self.device_id}~{digest}" if digest else self.device_id

@@ -1,6 +1,6 @@
 """The placeholders in the topic of a rule: `{device}`, `{client}`, `{label.NAME}`, and what they stand for.
 
-Each is one whole level of the topic. Must not know what a rule allows.
+Each is a whole level of the topic. Must not know what a rule allows.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from itertools import islice, product
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.identity import Identity, is_label
 
-_MEANINGS_MAX = 1_000
-"""Topics that `meanings` gives of one rule, for one device."""
+_RESOLVED_TOPICS_MAX = 1_000
+"""Topics that `resolved_topics` yields for one rule and one device."""
 
 
 def rule_topic_fault(topic: str) -> str | None:
     """What is wrong with the topic of a rule, as the end of a sentence; None when it is valid.
 
-    A placeholder stands for one whole level. `$share/…` is not written in rules: a shared
-    subscription is decided by the filter after it.
+    A placeholder is a whole level. Rules don't contain `$share/…`: a shared subscription is decided by the
+    filter that follows it.
     """
     for level in topic.split("/"):
         if ("{" in level or "}" in level) and not _is_placeholder(level):
@@ -35,16 +35,16 @@ def rule_topic_fault(topic: str) -> str | None:
 def tree_keys(levels: list[str]) -> list[str]:
     """The levels of a rule's topic as keys of a `TopicTree`: `{device}` becomes `+{device}`.
 
-    No level of a valid name or filter looks like that, so a device that writes the placeholder
-    itself into its topic reaches nothing.
+    No level of a valid topic name or filter looks like that, so a device that publishes to a topic with a
+    literal `{device}` in it does not match the rule.
     """
     return [f"+{level}" if level[:1] == "{" else level for level in levels]
 
 
 def placeholder_values(identity: Identity) -> dict[str, tuple[str, ...]]:
-    """What each placeholder stands for in the rules for this identity: of a label, each of its values.
+    """What each placeholder stands for in the rules for this identity; a label may have several values.
 
-    A value that is no single level (empty, or with `/ + #` or NUL) is left out: a rule that needs it
+    A value that is not a single level (empty, or with `/ + #` or NUL) is left out, so a rule that needs it
     matches nothing. Client ids come from the device and may be any string (CVE-2017-7650).
     """
     values: dict[str, tuple[str, ...]] = {
@@ -57,24 +57,28 @@ def placeholder_values(identity: Identity) -> dict[str, tuple[str, ...]]:
     return {name: some for name, some in usable.items() if some}
 
 
-def meanings(topic: str, values: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """The topics that a rule's topic stands for; none where a placeholder has no value.
+def resolved_topics(topic: str, values: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """The topic of a rule with its placeholders replaced, once for each combination of their `values`.
 
-    A placeholder has one value at all its places: `{label.room}/to/{label.room}` of a device in two rooms
-    means two topics, not four. Of very many combinations only the first `_MEANINGS_MAX` are given.
+    None if a placeholder has no value. A placeholder has the same value wherever it stands in a topic: for a
+    device in two rooms `{label.room}/to/{label.room}` gives two topics, not four. Of very many combinations
+    only the first `_RESOLVED_TOPICS_MAX` are given.
     """
     if "{" not in topic:
         yield topic
         return
     names = list(dict.fromkeys(level for level in topic.split("/") if level[:1] == "{"))
-    for chosen in islice(product(*(values.get(name, ()) for name in names)), _MEANINGS_MAX):
+    for chosen in islice(product(*(values.get(name, ()) for name in names)), _RESOLVED_TOPICS_MAX):
         resolved = resolve(topic, dict(zip(names, chosen, strict=True)))
         if resolved is not None:
             yield resolved
 
 
 def has_one_value_each(rule_topic: str, topic: str) -> bool:
-    """Whether each label in a rule's topic stands for one value in `topic`, which the rule matches."""
+    """Whether each label in a rule's topic stands for the same value wherever it stands.
+
+    `topic` is the topic that the rule matches if labels at different levels may differ.
+    """
     if rule_topic.count("{label.") < 2:
         return True
     levels = rule_topic.split("/")
@@ -87,10 +91,10 @@ def has_one_value_each(rule_topic: str, topic: str) -> bool:
 
 
 def resolve(topic: str, values: Mapping[str, str]) -> str | None:
-    """The topic of a rule with its placeholders replaced; None when one of them has no value.
+    """The topic of a rule with its placeholders replaced; None if one of them has no value.
 
-    A first level that would begin with `$` has none either: only a literal reaches such topics, as
-    for wildcards [MQTT-4.7.2-1].
+    None also if its first level would begin with `$`: like a wildcard, a placeholder does not match such
+    topics [MQTT-4.7.2-1].
     """
     levels = topic.split("/")
     for index, level in enumerate(levels):

@@ -1,13 +1,12 @@
 """Decides what an identity may do on a topic.
 
 Built from rules that `gateway.policy.files.loader` has read and checked; knows no file, no socket and no
-clock. Compiled once for all roles into one tree of topics per action. A `Rights` is the view of
-one identity on it: it holds no copy of anything, for there is one for each connection. It doesn't
-remember decisions either: a connection caches them per connection and drops them when the policy
-changes.
+clock. The rules of all roles are compiled once, into one tree of topics per action. A `Rights` is the policy
+as it applies to one identity: it copies nothing, for there is one per connection. It doesn't remember
+decisions either: connections cache them, and drop them when the policy changes.
 
-Closed by default: no rule, no role, a role without rules or no valid topic is a denial, and nothing
-here raises for what a peer can send.
+Closed by default: without a matching rule, without a role, with a role that has no rules, or on an invalid
+topic the decision is a denial, and nothing here raises for what a peer can send.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import (
     has_one_value_each,
-    meanings,
     placeholder_values,
+    resolved_topics,
     rule_topic_fault,
     tree_keys,
 )
@@ -62,11 +61,10 @@ NOT_IN_TOKEN = {
     Action.ENCRYPT: _refused("The token does not allow the device to encrypt for this topic."),
     Action.DECRYPT: _refused("The token does not allow the device to decrypt this topic."),
 }
-IN_PART = "No rule allows all of it: each message is judged by its topic."
-"""The reason of a filter that is granted for a part of it."""
+IN_PART = "No rule allows all of it: each message is decided by its topic."
+"""The reason for granting a filter of which only a part is allowed."""
 _BY_RULES = (NO_ROLE, LOST_ROLE, *NO_RULE.values())
-CHECKS = "/check/"
-"""Begins, after the service prefix, the topics on which the gateway tells itself something over the bus."""
+"""Refusals that are due to the rules alone."""
 RESERVED = _refused("This topic belongs to the gateway itself.")
 SERVICE = Decision(
     allowed=True,
@@ -77,11 +75,11 @@ SERVICE = Decision(
 
 
 def passes_when_observed(topic: str, refusal: Decision) -> bool:
-    """Whether a message or a filter that is refused passes while its device is observed.
+    """Whether a refused message or filter passes nevertheless while its device is observed.
 
-    It does where a rule refuses it, or none allows it; not where a limit, a token, or the prefix of the
-    service topics does. As if the device had a role with all rights on `#`, which is no right on $CONTROL,
-    the bus's own administration [MQTT-4.7.2-1].
+    It passes if a rule refused it, or no rule allowed it; not if a limit, a token or the prefix of the
+    service topics was the reason. This is as if the device had a role with all rights on `#`, which does not
+    match $CONTROL, the administration of the bus [MQTT-4.7.2-1].
     """
     by_rules = refusal.rule is not None or any(refusal is one for one in _BY_RULES)
     return by_rules and topic[0] != "$"
@@ -112,10 +110,10 @@ class Policy(RoleSet):
         reserved: str,
         groups: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> None:
-        """Compile. ValueError for a topic that isn't valid: the loader has reported those with their lines.
+        """Compile the rules. Raises ValueError for an invalid topic, which the loader reports with its line.
 
-        `reserved` is the prefix of the service topics, without a slash at its end. `groups` are those of
-        `topics.toml`, whose filters the rules have already.
+        `sensitive` are topic filters. `reserved` is the prefix of the service topics, without a slash at its
+        end. `groups` are those of `topics.toml`, by name; the rules already have their filters.
         """
         if fault := name_fault(reserved) or ("ends with a slash" if reserved[-1] == "/" else None):
             raise ValueError(f'the service prefix "{reserved}" {fault}')
@@ -125,7 +123,7 @@ class Policy(RoleSet):
         self.reserved = reserved
         self._role_needs_sealing: dict[str, bool] = {}
         self._roles_need_sealing: dict[tuple[str, ...], bool] = {}
-        """Answers of `may_need_sealing` that are remembered; above those for single roles."""
+        """Remembered answers of `may_need_sealing`; in the attribute before, those for single roles."""
         self._services = {f"{reserved}/{service}": service for service in Service}
         self._responses = frozenset(f"{topic}_response" for topic in self._services)
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
@@ -144,7 +142,8 @@ class Policy(RoleSet):
             levels, open_end = split_filter(topic_filter)
             self._sensitive.add(levels, topic_filter, owner="", open_end=open_end)
         self.digest = self._digest()
-        """Hex. Policies with the same digest decide alike: it leaves out where a rule stands in its file."""
+        """In hex. Policies with the same digest decide alike: it ignores the locations of rules in their
+        files."""
 
     def rights(self, identity: Identity) -> Rights:
         """The rights of one identity. Cheap: nothing is compiled or copied."""
@@ -155,7 +154,7 @@ class Policy(RoleSet):
         return bool(self._sensitive.find(topic, ("",), {}))
 
     def may_need_sealing(self, roles: tuple[str, ...]) -> bool:
-        """Whether one of these roles has a rule that may allow to publish on a sensitive topic."""
+        """Whether one of these roles has a rule that may allow publishing to a sensitive topic."""
         found = self._roles_need_sealing.get(roles)
         if found is None:
             found = any(self._touches_sensitive(name) for name in self.expanded(roles))
@@ -168,7 +167,7 @@ class Policy(RoleSet):
         found = self._role_needs_sealing.get(name)
         if found is None:
             rules = self.roles[name].rules if name in self.roles else ()
-            # A placeholder stands for a whole level, whichever it is.
+            # A placeholder may stand for any level.
             filters = {
                 "/".join("+" if level[:1] == "{" else level for level in rule.topic.split("/"))
                 for rule in rules
@@ -184,7 +183,7 @@ class Policy(RoleSet):
         return topic.startswith(self.reserved) and topic[len(self.reserved) :][:1] in {"", "/"}
 
     def service(self, topic: str) -> Service | None:
-        """Which service takes its requests on this topic name."""
+        """The service that takes its requests on this topic name, if any."""
         return self._services.get(topic)
 
     def service_right(self, action: Action, topic_filter: str, device_id: str) -> Decision:
@@ -204,13 +203,13 @@ class Policy(RoleSet):
     ) -> list[Rule]:
         """The rules of these roles, allow and deny, that cover a valid filter (or match a topic name).
 
-        `placeholder_keys` has, for a level of the topic, the keys of placeholders that stand for it
-        (`tree_keys`).
+        `placeholder_keys` gives, for a level of the topic, the keys (see `tree_keys`) of the placeholders
+        that stand for it.
         """
         return self._trees[action].find(topic_filter, roles, placeholder_keys)
 
     def limit_fault(self, topic: str) -> str | None:
-        """Which bound of the limits a topic or filter breaks, as the end of a sentence; None for none."""
+        """Which limit a topic or filter exceeds, as the end of a sentence; None if it exceeds none."""
         if topic.count("/") >= self.limits.topic_levels:
             return f"has more than {self.limits.topic_levels} levels"
         if len(topic.encode()) > self.limits.topic_length:
@@ -260,17 +259,17 @@ class Rights:
     def decide(self, action: Action, topic: str) -> Decision:
         """Decide on an action on one topic name. An invalid name is denied.
 
-        For `publish` the answer may depend on the message: see `Decision.with_message`.
+        For `publish` the decision may depend on the message: see `Decision.with_message`.
         """
         if fault := name_fault(topic) or self._policy.limit_fault(topic):
             return _refused(f"The topic name {fault}.")
         return self._decide(action, topic)
 
     def decide_filter(self, topic_filter: str) -> Decision:
-        """Decide on a SUBSCRIBE's filter, `$share/<group>/` taken off. An invalid filter is denied.
+        """Decide on the filter of a SUBSCRIBE, with `$share/<group>/` removed. An invalid filter is denied.
 
-        One allow rule has to cover all of it, and no deny may. A filter that is denied in part is
-        allowed: each delivery is decided again by its topic.
+        One allow rule has to cover all of it, and no deny may cover all of it. A filter that is denied in
+        part is allowed: each delivery is decided again by its topic.
         """
         if fault := filter_fault(topic_filter) or self._policy.limit_fault(topic_filter):
             return _refused(f"The topic filter {fault}.")
@@ -286,45 +285,45 @@ class Rights:
         return decision
 
     def _decide_in_part(self, asked: str) -> Decision | None:
-        """Whether a filter that nothing covers wholly is granted for the part of it that is allowed."""
+        """Grant a filter that no rule covers, if its device's roles do that and part of it is allowed."""
         policy, identity = self._policy, self._identity
         if not policy.grants_in_part(identity.roles) or policy.missing(identity.roles):
             return None
         by_rules = self._by_rules(Action.SUBSCRIBE, asked)
         if by_rules.rule is not None and by_rules.rule.effect is Effect.DENY:
-            return None  # all of it is denied, and a token had been asked before
+            return None  # all of it is denied
         wanted: Iterable[str] = (asked,)
         if identity.grant is not None:
             granted = identity.grant.permissions.get(Action.SUBSCRIBE, ())
             wanted = [both for one in granted if (both := intersection(one, asked)) is not None]
         # No rule gives anything at or below the service prefix.
-        filters = policy.partial_filters(identity, f"{policy.reserved}/#")
+        filters = policy.overlap_tree(identity, f"{policy.reserved}/#")
         asked_of_rules = [one for one in wanted if not policy.reserves(one)]
-        overlapping = [rule for one in asked_of_rules if (rule := filters.meets(one)) is not None]
+        overlapping = [rule for one in asked_of_rules if (rule := filters.overlapping(one)) is not None]
         if not overlapping:
             return None
         rule = max(overlapping, key=lambda one: one.max_qos)
         return Decision(allowed=True, reason=IN_PART, rule=rule, allow_rules=(rule,), is_partial=True)
 
     def rules(self) -> tuple[Rule, ...]:
-        """Every rule for this identity, its topic resolved, in the order of its roles.
+        """Every rule for this identity, with its placeholders replaced, in the order of its roles.
 
-        A rule with a label that has several values is given once for each. Rules with a placeholder that has
+        A rule with a label that has several values appears once per value. Rules with a placeholder that has
         no value for this identity match nothing and are left out.
         """
         values = placeholder_values(self._identity)
         return tuple(
             dataclasses.replace(rule, topic=topic)
             for rule in self._policy.rules_of(self._roles())
-            for topic in meanings(rule.topic, values)
+            for topic in resolved_topics(rule.topic, values)
         )
 
     def permissions(self) -> dict[str, tuple[str, ...]]:
         """The topic filters of each action that a token for this identity carries.
 
-        What the allow rules give, `{client}` as `+` because a token outlives the connection with that client
-        id; less what a deny covers wholly, and no more than the token that the identity came with. Filters
-        that another one covers are left out.
+        They are those of the allow rules, with `{client}` as `+`, because a token outlives the connection
+        with that client id. Left out are filters that a deny covers, what exceeds the token that the identity
+        logged in with, and filters that another one covers.
         """
         values = {**placeholder_values(self._identity), "{client}": ("+",)}
         return {action.value: self._permitted(action, values) for action in Action}
@@ -333,7 +332,7 @@ class Rights:
         allowed: dict[str, None] = {}
         denied: TopicTree[str] = TopicTree()
         for rule in self._policy.rules_of(self._roles()):
-            for topic in meanings(rule.topic, values) if action in rule.actions else ():
+            for topic in resolved_topics(rule.topic, values) if action in rule.actions else ():
                 if rule.effect is Effect.ALLOW:
                     levels, open_end = split_filter(topic)
                     allowed[join_filter(levels, open_end=open_end)] = None

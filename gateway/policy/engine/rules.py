@@ -1,8 +1,8 @@
 """What a rule is, and what a decision is: the vocabulary of the policy.
 
-Plain values without behaviour of their own: rules are read from files by `gateway.policy.files.loader`,
-decisions made by `gateway.policy.engine.policy`, both shown by `gateway-admin`. A `Decision.reason` may be
-read by the peer it concerns: it names no other device, no rule and no file.
+Plain values: rules are read from files by `gateway.policy.files.loader`, decisions are made by
+`gateway.policy.engine.policy`, and `gateway-admin` shows both. A `Decision.reason` may be sent to the peer
+that it concerns: it names no other device, no rule and no file.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ class Action(StrEnum):
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
-    """To subscribe, and to be delivered messages."""
+    """To subscribe, and to receive messages."""
     ENCRYPT = "encrypt"
+    """To have the service `encrypt` seal a payload for a topic."""
     DECRYPT = "decrypt"
+    """To get the plaintext of a topic's sealed payloads, in deliveries or from the service `decrypt`."""
 
 
 class Effect(StrEnum):
@@ -48,18 +50,24 @@ class Rule:
     max_payload: int | None = None
     """Bytes of payload as the device sends it, before sealing; None for any."""
     role: str = ""
+    """Name of the role that it is from."""
     file: str = ""
+    """Path of the role file."""
     line: int = 0
+    """Line of its topic in that file, from 1."""
     group: str = ""
-    """Of `topics.toml`, if the rule names one: this is the rule for one of its filters."""
+    """Name of the group of `topics.toml` that its topic comes from; empty if it was written out."""
 
     @property
     def unconditional(self) -> bool:
-        """Whether this rule asks nothing of the single message."""
+        """Whether this rule applies to every message on its topic, whatever its QoS, size and retain flag."""
         return self.max_qos == 2 and self.retain and self.max_payload is None
 
     def objections(self, qos: int, size: int, *, retain: bool) -> list[str]:
-        """Which of this allow rule's conditions a message doesn't meet, a sentence each; empty for none."""
+        """Which conditions of this allow rule a message does not meet, one sentence each.
+
+        `size` is in bytes of payload as the device sent it.
+        """
         found = []
         if qos > self.max_qos:
             found.append(f"QoS {qos} is above the {self.max_qos} allowed on this topic.")
@@ -73,27 +81,30 @@ class Rule:
 
 
 class OnDeny(StrEnum):
-    """What a 3.1.1 device sees of a denied PUBLISH (QoS 1 and 2): that version has no code for it."""
+    """What happens to a denied PUBLISH (QoS 1, 2) of an MQTT 3.1.1 device: it can't get a reason code."""
 
     DROP = "drop"
+    """It is acknowledged, and goes nowhere."""
     DISCONNECT = "disconnect"
+    """The connection is closed."""
 
 
 class OnDeniedWill(StrEnum):
-    """What becomes of a CONNECT whose will the rules refuse. In neither case does the bus get the will."""
+    """What happens to a CONNECT whose will the rules refuse. In neither case does the bus get the will."""
 
     REFUSE = "refuse"
+    """The CONNECT is refused."""
     DROP = "drop"
-    """It goes on without the will, as on a Mosquitto, which looks at a will when it is due."""
+    """The device connects without its will. Mosquitto, too, lets it in: it checks a will when it is due."""
 
 
 class OnWideSubscribe(StrEnum):
-    """What becomes of a SUBSCRIBE that no rule covers wholly."""
+    """What happens to a SUBSCRIBE whose filter no rule covers."""
 
     COVER = "cover"
     """It is refused."""
     FILTER = "filter"
-    """It is granted where a rule allows a part of it, as on a Mosquitto: each delivery is decided anyway."""
+    """It is granted if a rule allows part of it, as Mosquitto does: each delivery is decided anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +115,15 @@ class Role:
     description: str
     rules: tuple[Rule, ...]
     will: OnDeniedWill | None = None
-    """What becomes of a CONNECT whose will the rules refuse; None: as the gateway is set."""
+    """What happens to a CONNECT whose will the rules refuse; None: what the gateway's setting says."""
     subscribe: OnWideSubscribe = OnWideSubscribe.COVER
+    """What happens to a SUBSCRIBE whose filter no rule covers."""
     includes: tuple[str, ...] = ()
-    """Other roles: who has this one has their rules, limits and settings, too."""
+    """Names of other roles: whoever has this one gets their rules, limits and settings, too."""
     limits: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """Those that it sets, by name: of `gateway.policy.engine.device_limits.ROLE_LIMIT_NAMES`."""
+    """The limits that it sets, by name: some of `gateway.policy.engine.device_limits.ROLE_LIMIT_NAMES`."""
     locations: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False)
-    """Where each of them stands: `file:line`."""
+    """The location of each of these limits: `file:line`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +132,13 @@ class Decision:
 
     allowed: bool
     reason: str
-    """One sentence, fit for the peer."""
+    """One sentence, which the peer may see."""
     rule: Rule | None
-    """The rule that decided: a deny, or the most permissive allow; None when none matched."""
+    """The rule that decided: a deny, or the least restrictive allow; None when none matched."""
     allow_rules: tuple[Rule, ...] = ()
-    """Every allow rule that matched, when allowed."""
+    """If allowed, every allow rule that matched."""
     is_partial: bool = False
-    """Of a filter: no rule covers all of it, and it was granted for the part that is allowed."""
+    """Of a filter: no rule covers all of it, and it was granted because part of it is allowed."""
 
     @property
     def rule_location(self) -> str:
@@ -135,7 +147,7 @@ class Decision:
 
     @property
     def unconditional(self) -> bool:
-        """Whether some allow rule admits every message. Ask once and keep the answer with the decision."""
+        """Whether some allow rule admits every message. Worked out anew each time: keep the answer."""
         return any(rule.unconditional for rule in self.allow_rules)
 
     @property
@@ -159,7 +171,7 @@ class Decision:
                 return self
             if nearest is None or len(objections) < len(fewest):
                 nearest, fewest = rule, objections
-        # An allow without rules can't be; if one came, this would deny it and not raise.
+        # An allowing decision always has rules. If one had none, this would deny rather than raise.
         reason = fewest[0] if fewest else "No rule allows this message."
         return Decision(allowed=False, reason=reason, rule=nearest)
 
@@ -167,7 +179,7 @@ class Decision:
 def is_group(topic: str) -> bool:
     """Whether the topic of a rule is the name of a group in `topics.toml`: `@climate`.
 
-    A name is a letter and at most 31 letters, digits, `_` and `-`; letters are small.
+    A name is a lower-case letter, followed by at most 31 lower-case letters, digits, `_` and `-`.
     """
     name = topic[1:]
     return topic[:1] == "@" and 1 <= len(name) <= 32 and name[0] in _LETTERS and _IN_GROUP.issuperset(name)

@@ -1,12 +1,13 @@
-"""Topics as usage is recorded: templates, without what is one device's own, so that devices can be compared.
+"""Topics as usage is recorded: templates, in which a placeholder stands for what differs between devices.
 
-`devices/lamp-1/state` of `lamp-1` is `devices/{device}/state`. Owns how a topic becomes a template and back,
-and which levels of many templates vary. Knows no counts, no times and no files.
+`devices/lamp-1/state` of `lamp-1` is recorded as `devices/{device}/state`, so that devices can be compared.
+Owns how a topic becomes a template and back, and which levels of many templates vary. Knows no counts, no
+times and no files.
 
 A template looks like the topic of a rule, with one addition: a level with a literal brace, which a device
-sent and which is no placeholder, is escaped: a `+` stands before it, as in no level of a topic or filter.
-Rules can't name such levels, and a device that writes `{device}` into its topics must not be taken for one
-that means itself.
+sent and which is not a placeholder, is escaped with a `+` before it; no level of a valid topic or filter
+looks like that. Rules can't name such levels, and a literal `{device}` in a device's topic must not pass for
+the placeholder.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from gateway.mqtt.topics import covers
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import meanings, placeholder_values
+from gateway.policy.engine.placeholders import placeholder_values, resolved_topics
 from gateway.policy.engine.rules import Rule
 
 VALUES_MIN = 3
-"""A level varies when so many values of it were seen, all other levels being equal."""
+"""A level varies when at least this many values of it were seen, all other levels being equal."""
 
 _EFFORT_OF_A_COMPARISON = 2
 """Units of effort to compare a filter with a template."""
 _ENDLESS = 2**62
+"""Units of effort that nothing uses up: no bound."""
 _CLIENT = "{client}"
 _Levels = tuple[str, ...]
 
 
 def template_of(topic: str, identity: Identity, allow_rules: Iterable[Rule] = ()) -> str:
-    """The template of a valid topic or filter, `$share/<group>/` taken off, that `allow_rules` allow.
+    """The template of a valid topic, or of a filter with `$share/<group>/` removed, that `allow_rules` allow.
 
-    Whole levels alone are replaced. `{client}` only where one of these rules has it: devices choose their
-    client id, and for one that calls itself `locks`, `building/locks` would be taken for its own.
+    Only whole levels are replaced, and `{client}` is used only where one of these rules has it: devices
+    choose their client id, and `building/locks` must not become `building/{client}` for one that calls itself
+    `locks`.
     """
     levels = topic.split("/")
     placeholder_of = {identity.device_id: "{device}"}
@@ -59,7 +62,7 @@ def template_of(topic: str, identity: Identity, allow_rules: Iterable[Rule] = ()
 
 
 def _only_one_value_each(replaced: list[str], levels: Sequence[str]) -> None:
-    """Leave a level as it is where its label has stood for a different value further left."""
+    """Restore a level whose label already stands for a different value further left."""
     seen: dict[str, str] = {}
     for at, level in enumerate(levels):
         if replaced[at] != level and seen.setdefault(replaced[at], level) != level:
@@ -67,23 +70,23 @@ def _only_one_value_each(replaced: list[str], levels: Sequence[str]) -> None:
 
 
 def topics_of(template: str, identity: Identity) -> list[str]:
-    """The topics that a template means for this identity, one for each value of a label.
+    """The topics that a template stands for with this identity, one for each value of a label.
 
-    None if it has no value for a placeholder.
+    An empty list if the identity has no value for one of its placeholders.
     """
     return [
         "/".join([level[1:] if is_escaped(level) else level for level in resolved.split("/")])
-        for resolved in meanings(template, placeholder_values(identity))
+        for resolved in resolved_topics(template, placeholder_values(identity))
     ]
 
 
 def filter_of(template: str, identity: Identity) -> str:
-    """A filter of all that a template, or the topic of a rule, may have meant for this identity.
+    """A filter of all topics that a template, or the topic of a rule, may have stood for with this identity.
 
-    `+` stands for a placeholder that has several values, or none: its label may be gone.
+    `+` replaces a placeholder that has several values, or none because the device has lost the label.
     """
     if "{" not in template and "}" not in template:
-        return template  # without placeholders and escapes: a short cut, for this is called for each rule
+        return template  # no placeholders or escapes: a short cut, for this is called for each rule
     values = placeholder_values(identity)
     levels = [
         (some[0] if len(some := values.get(level, ())) == 1 else "+") if level[:1] == "{" else level
@@ -98,7 +101,7 @@ def is_escaped(level: str) -> bool:
 
 
 class EffortLeft:
-    """A bounded amount of work, in units of effort: one or two microseconds each."""
+    """A bounded amount of work, in units of effort (about a microsecond each)."""
 
     __slots__ = ("left",)
 
@@ -106,7 +109,7 @@ class EffortLeft:
         self.left = units
 
     def take(self, units: int) -> bool:
-        """Take so many units; whether there were more than these. If not, none are left from now on."""
+        """Use up this many units. Returns whether any are left; once none are, it stays so."""
         self.left = max(self.left - units, 0)
         return self.left > 0
 
@@ -117,28 +120,28 @@ def generalised(
     may_become: Callable[[str], bool] = lambda _: True,
     effort: EffortLeft | None = None,
 ) -> dict[str, str]:
-    """What each template becomes when levels that vary become `+`.
+    """For each template, what it becomes when levels that vary are replaced by `+`.
 
-    A level varies when at least three values of it were seen with all other levels equal, placeholders not
-    counted; it stays as it is when the template with the `+` would cover one of the `refused` templates, or
-    `may_become` is false of it. Devices choose topics, and so how much work this is: when `effort` has come
-    to its end, all templates stay as they are then.
+    A level varies when at least `VALUES_MIN` values of it, not counting placeholders, were seen with all
+    other levels equal. It stays as it is if the template with the `+` would cover one of the `refused`
+    templates, or if `may_become` says no to it. Devices choose their topics, and with them how much work this
+    is: once `effort` is used up, no further levels are replaced.
     """
     effort = effort or EffortLeft(_ENDLESS)
     sources: dict[_Levels, list[str]] = {tuple(one.split("/")): [one] for one in templates}
-    kept_out: defaultdict[int, list[str]] = defaultdict(list)
+    refused_by_size: defaultdict[int, list[str]] = defaultdict(list)
     for one in refused:
         if (levels := tuple(one.split("/"))) not in sources:
-            kept_out[len(levels)].append(one)
+            refused_by_size[len(levels)].append(one)
     blocked: set[_Levels] = set()
     while True:
         by_position = _varying(sources, blocked, effort)  # the position of a level in its template
-        # The level with the most values first, for it is the least likely to be a word with a meaning.
+        # First the level with the most values: it is least likely to be a word that means something.
         for at in sorted(by_position, key=lambda at: (-_most(by_position[at].values()), at)):
             wider = {
                 wide: group
                 for wide, group in by_position[at].items()
-                if not _covers_one(wide, kept_out, effort) and may_become("/".join(wide))
+                if not _covers_one(wide, refused_by_size, effort) and may_become("/".join(wide))
             }
             blocked |= by_position[at].keys() - wider.keys()
             for wide, group in wider.items():
@@ -153,13 +156,13 @@ def generalised(
 def _varying(
     templates: Collection[_Levels], blocked: Collection[_Levels], effort: EffortLeft
 ) -> dict[int, dict[_Levels, list[_Levels]]]:
-    """By position: the templates that are the same but for this level, under what they would become."""
+    """By position of a level: the templates that differ there alone, under what they would become."""
     groups: defaultdict[int, defaultdict[_Levels, list[_Levels]]] = defaultdict(lambda: defaultdict(list))
     for levels in templates:
         if not effort.take(len(levels)):
             return {}
         for at, level in enumerate(levels):
-            # A first level with a $ is reached by no `+` [MQTT-4.7.2-1].
+            # A `+` does not match a first level that begins with a $ [MQTT-4.7.2-1].
             if level not in {"+", "#"} and level[:1] != "{" and (at or level[:1] != "$"):
                 groups[at][(*levels[:at], "+", *levels[at + 1 :])].append(levels)
     found: dict[int, dict[_Levels, list[_Levels]]] = {}
@@ -179,12 +182,12 @@ def _most(groups: Iterable[Sequence[_Levels]]) -> int:
 
 
 def _covers_one(levels: _Levels, refused: Mapping[int, Sequence[str]], effort: EffortLeft) -> bool:
-    """Whether it covers one of the refused templates; also when no effort is left to look.
+    """Whether it covers one of the refused templates; true also if no effort is left to find out.
 
-    These come by the number of their levels.
+    `refused` has them by their number of levels.
     """
     wide, size = "/".join(levels), len(levels)
-    # Without a `#` a filter covers none of a different size.
+    # Without a `#` a filter covers only those with as many levels.
     sizes = [size] if levels[-1] != "#" else [one for one in refused if one >= size - 1]
     candidates = [one for its_size in sizes for one in refused.get(its_size, ())]
     if not effort.take(1 + _EFFORT_OF_A_COMPARISON * len(candidates)):

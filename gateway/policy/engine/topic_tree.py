@@ -1,9 +1,9 @@
-"""A tree of topic filters by level: every filter that matches a topic, found in one walk.
+"""A tree of topic filters by level, which finds every filter that matches a topic in one walk.
 
-Owns the matching of many filters at once; what one filter means is `gateway.mqtt.topics`. Each
-entry has an owner (a role), so that one tree serves all identities and nothing is compiled for
-each. The cost of a walk depends on the levels of the topic and on the filters that agree with it so
-far, not on how many identities there are.
+Owns the matching of many filters at once; the syntax of a single one is in `gateway.mqtt.topics`. Each entry
+has an owner (a role), so that one tree serves all identities and nothing is compiled per identity. The cost
+of a walk depends on the number of levels of the topic and on the filters that match it so far, not on the
+number of identities.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ class _Node(Generic[T]):
 
     def __init__(self) -> None:
         self.edges: dict[str, _Node[T]] = {}
-        # By owner: what ends here, and what ends here with a `#`.
+        """The nodes of the next level, by that level."""
         self.exact: dict[str, tuple[T, ...]] = {}
+        """By owner, the values of the filters that end here."""
         self.below: dict[str, tuple[T, ...]] = {}
+        """By owner, the values of the filters that end in a `#` after this level."""
 
 
 class TopicTree(Generic[T]):
-    """Filters in, entries out. Levels may be special keys that begin with `+` (see `find`)."""
+    """Values by topic filter. A level may be a special key that begins with `+` (see `find`)."""
 
     __slots__ = ("_depth", "_root")
 
@@ -36,7 +38,7 @@ class TopicTree(Generic[T]):
         self._depth = 0
 
     def add(self, levels: Iterable[str], value: T, *, owner: str, open_end: bool) -> None:
-        """Enter `value` of `owner` under a filter, given as from `split_filter`."""
+        """Add a value of `owner` under a filter, which is given as `split_filter` returns it."""
         node = self._root
         depth = 0
         for depth, level in enumerate(levels, start=1):  # noqa: B007 - the count is used
@@ -48,12 +50,12 @@ class TopicTree(Generic[T]):
     def find(
         self, topic_filter: str, owners: Iterable[str], specials: Mapping[str, tuple[str, ...]]
     ) -> list[T]:
-        """The entries of `owners` whose filter covers `topic_filter`; for a topic name: matches it.
+        """The values of `owners` whose filter covers `topic_filter` (or matches it, if it is a topic name).
 
-        `specials` gives the special keys that a level also goes by: `{"lamp-1": ("+{device}",)}`. A
-        first level that begins with `$` is reached by its own name only [MQTT-4.7.2-1].
+        `specials` gives special keys that match a level, too: `{"lamp-1": ("+{device}",)}`. A first level
+        that begins with `$` is matched by itself only [MQTT-4.7.2-1].
         """
-        # What is deeper than the tree can't be reached: a hostile topic of 65,000 levels isn't cut up.
+        # No deeper than the tree: a hostile topic of 65,000 levels must not be split into all of them.
         levels, open_end = split_filter(topic_filter, self._depth)
         literal_only = levels[0][:1] == "$"
         found: list[T] = []

@@ -95,6 +95,6 @@ def _problem(prover: Prover, invariant: Invariant) -> str:
     first, *others = against
     text += f" does not hold: {first}: {'; '.join(map(describe, first.rules))}"
     if others:
-        roles = ", ".join(sorted(one.witness.identity.roles[0] for one in others))
+        roles = ", ".join(sorted(one.case.identity.roles[0] for one in others))
         text += f"; the same goes for the role{'' if len(others) == 1 else 's'} {roles}"
     return f"{text} ({invariant.why})" if invariant.why else text

@@ -1,8 +1,8 @@
-"""Which placeholder a level stands for, when more than one would do, by what all devices did.
+"""Infers from what all devices did which placeholder a level stands for, if more than one is possible.
 
-A level that equals both the id of a device and one of its labels, or that is a word of the topic and a label
-by chance, says nothing by itself. A reading is a choice of placeholders for the levels of a topic: the one
-that explains what most devices did is taken; but where a rule that allows the topic names the level, that.
+A level may equal both the id of a device and one of its labels, or be a plain word that happens to equal a
+label. A reading is one choice of words and placeholders for the levels of a topic. The reading that explains
+what most devices did is taken; but a level that is named by the rule that allows the topic is read as there.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from gateway.policy.engine.rules import Action
 
 _CLIENT = "{client}"
 _READINGS_MAX = 64
-"""Readings of one template; with more, it is left as it was recorded, but for what the rule says."""
+"""Readings tried for one template. If there are more, it stays as recorded, except for what the rule
+names."""
 
 Use = tuple[Identity, Action, str, tuple[str, ...]]
 """What was recorded of a device: an action, a template, and the topics of the rules that allow all of it.
 
-Without rules, each level may be anything.
+If there are no rules, any reading of each level is possible.
 """
 
 
 def with_placeholders(uses: Sequence[Use]) -> list[str]:
-    """The template of each use, chosen so that few templates say what many devices did."""
+    """The template of each use, chosen so that as few templates as possible describe what the devices did."""
     users: defaultdict[tuple[Action, str], set[int]] = defaultdict(set)
     for number, (identity, action, template, rules) in enumerate(uses):
         for rule in rules or ("#",):
-            for meaning in _readings(identity, template, rule):
-                users[action, meaning].add(number)
+            for read_as in _readings(identity, template, rule):
+                users[action, read_as].add(number)
     recorded = {(action, template) for _, action, template, _ in uses}
 
     def rank(reading: tuple[Action, str]) -> tuple[int, bool, int, tuple[Action, str]]:
@@ -51,7 +52,7 @@ def with_placeholders(uses: Sequence[Use]) -> list[str]:
         if not users[reading]:
             continue
         new_rank = rank(reading)
-        if new_rank != old_rank:  # a different reading has explained some of its devices
+        if new_rank != old_rank:  # a different reading already explains some of its devices
             heapq.heappush(queue, new_rank)
             continue
         chosen |= dict.fromkeys(users[reading], reading[1])
@@ -59,12 +60,12 @@ def with_placeholders(uses: Sequence[Use]) -> list[str]:
 
 
 def _readings(identity: Identity, template: str, rule: str) -> Iterable[str]:
-    """The templates within the rule that mean the same topic for this identity.
+    """The templates within the rule that stand for the same topic with this identity.
 
-    A word of the rule stays a word, even if a device has that name: as a placeholder it would give
-    a different word to each device.
+    A word of the rule stays a word, even if a device has that name: a placeholder would stand for a different
+    word with each device.
     """
-    # A label with several values stays what it is: as anything else the template would mean fewer topics.
+    # A label with several values is kept: any other reading would stand for fewer topics.
     values = {name: of_name[0] for name, of_name in placeholder_values(identity).items() if len(of_name) == 1}
     rule_levels = [level for level in rule.split("/") if level != "#"]
     default_levels, choices = [], []
@@ -76,7 +77,7 @@ def _readings(identity: Identity, template: str, rule: str) -> Iterable[str]:
             equal = [level]
         else:
             equal = [name for name, other in values.items() if other == value and name != _CLIENT]
-            # A value with a brace is no literal of a rule: it would be a placeholder, or none at all.
+            # A value with a brace can't be a word of a rule.
             equal += [] if "{" in value or "}" in value else [value]
         default_levels.append(level if level in equal else equal[0])
         choices.append(equal)

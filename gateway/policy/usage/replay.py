@@ -1,7 +1,7 @@
-"""What was recorded, decided again: what a different policy would have changed for what devices really did.
+"""Decides again on recorded usage: what a different policy would have changed for what devices really did.
 
-Works on templates, as they were recorded, and on the devices as they are now. A change that affects nothing
-recorded is found by `gateway.policy.analysis.diff` alone.
+Works on the recorded templates, and on the devices as they are now. A change that affects no recorded usage
+is found by `gateway.policy.analysis.diff` alone.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from gateway.policy.engine.rules import Action, Decision, Effect, Rule
 from gateway.policy.engine.topic_generalisation import filter_of, topics_of
 
 _CLIENT = "any-client-id"
-"""For `{client}`, which is in a template only where a rule had it."""
+"""Fills in `{client}`, which is in a template only if a rule had it there."""
 _VALUE = "any-value"
-"""For a `+` in the template of a PUBLISH: records of many topics were merged in it."""
+"""Fills in a `+` in the template of a PUBLISH, in which records of many topics were merged."""
 
 Conditions = tuple[int, bool, int | None]
-"""`max_qos`, `retain`, `max_payload` of a rule: what a message has to meet to be allowed by it."""
+"""`max_qos`, `retain` and `max_payload` (bytes) of a rule: what it requires of a message."""
 UNCONDITIONAL: Conditions = (2, True, None)
 """No condition: every message passes."""
 
 
 class ChangeKind(StrEnum):
-    """How the second policy decides otherwise on something that was done or tried."""
+    """How the second policy decides differently on something that was done or tried."""
 
     ALLOWED = "allowed"
+    """The first policy refuses it, the second allows it."""
     REFUSED = "refused"
+    """The first policy allows it, the second refuses it."""
     CONDITIONS = "conditions"
     """Allowed as before, under different conditions on QoS, retain or size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done or tried, and is decided otherwise by the second policy."""
+    """What was done or tried, and on which the second policy decides differently."""
 
     record: UsageRecord
     kind: ChangeKind
@@ -53,25 +55,25 @@ class Replay:
 
     changes: tuple[Change, ...]
     replayed: int
-    """Usage records that both policies decided on, with different outcomes or not."""
+    """Usage records that both policies decided on, whether the outcome differs or not."""
     gone: int
-    """Usage records of devices, or with labels, that are gone."""
+    """Usage records of devices that are gone, or with labels that are."""
     overflow: int
-    """Decisions beyond the recorder's bound, counted without their topic."""
+    """Decisions beyond the recorder's bounds, which were counted without their topics."""
     mixed: tuple[UsageRecord, ...] = ()
-    """Records left out: each stands for several topics, and for some of these the outcome changes, for others
-    not. Which of the topics the device used is not known."""
+    """Records left out: each stands for several topics, and the outcome changes for some of them only. Which
+    of them the device used is not known."""
 
 
 def as_identity(device: Device, *roles: str) -> Identity:
-    """A device as it is stored, with other roles if some are given."""
+    """The identity of a stored device; with these roles instead of its own, if any are given."""
     return Identity(device.device_id, roles or device.roles, device.labels, _CLIENT)
 
 
 def decisions_on(policy: Policy, identity: Identity, action: Action, template: str) -> list[Decision]:
-    """The decisions on what was recorded, one for each topic that the template means for this identity.
+    """The decisions on recorded usage, one for each topic that the template stands for with this identity.
 
-    Several where a label has several values; empty when the identity has no value for a placeholder.
+    There are several if a label has several values, and none if the identity lacks a value for a placeholder.
     """
     rights = policy.rights(identity)
     topics = topics_of(template, identity)
@@ -82,20 +84,21 @@ def decisions_on(policy: Policy, identity: Identity, action: Action, template: s
 
 
 def decision_on(policy: Policy, identity: Identity, action: Action, template: str) -> Decision | None:
-    """The decision on what was recorded.
+    """The decision on recorded usage.
 
-    None when the template means no topic for this identity, or a label has several values and the decision is
-    not the same for each: which of the topics the device used is not known.
+    None if the template stands for no topic with this identity, or for several that are decided differently:
+    which of them the device used is not known.
     """
     found = decisions_on(policy, identity, action, template)
     return found[0] if found and all(one == found[0] for one in found) else None
 
 
 def overlapping_rules(policy: Policy, identity: Identity, one: UsageRecord) -> Iterator[Rule]:
-    """The rules, allows and denies, that may have decided something of what was recorded.
+    """The rules, allows and denies, that may have had a part in what was recorded.
 
-    The record may stand for more than one topic: by a `+` in its template, as the overflow, or by a label
-    that the device has no longer. A rule with a label that this identity lacks now may have matched then.
+    The record may stand for more than one topic: because of a `+` in its template, because it is the
+    overflow, or because of a label that the device has lost. A rule with such a label may have matched at the
+    time.
     """
     topic = filter_of(one.template, identity)
     for rule in policy.rules_of(identity.roles):
@@ -114,7 +117,7 @@ def conditions_of(rules: Iterable[Rule]) -> frozenset[Conditions]:
 def replay(
     before: Policy, after: Policy, records: Iterable[UsageRecord], devices: Mapping[str, Device]
 ) -> Replay:
-    """Decide what was recorded again, by each of the two policies. `devices` are those of now, by id."""
+    """Have both policies decide on the recorded usage. `devices` are those that exist now, by id."""
     changes: list[Change] = []
     mixed: list[UsageRecord] = []
     replayed = gone = overflow = 0
@@ -134,7 +137,7 @@ def replay(
         if len(kinds) > 1:
             mixed.append(one)
             continue
-        # A filter that was granted for a part of it, or topics delivered by it: the record does not tell.
+        # Either a filter that was granted in part, or topics delivered for it: the record does not say which.
         is_partial = any(decision.is_partial for decision in (*olds, *news))
         is_filter = one.action is Action.SUBSCRIBE and (old.allowed or new.allowed) and not is_partial
         if "+" in one.template.split("/") and not is_filter:
@@ -153,7 +156,7 @@ def replay(
 
 
 def _deciding(policy: Policy, identity: Identity, one: UsageRecord) -> frozenset[Rule]:
-    """The rules that overlap the record, with their topics as they are for this identity."""
+    """The rules that overlap the record, with their placeholders filled in for this identity."""
     return frozenset(
         Rule(rule.effect, frozenset({one.action}), topic, rule.max_qos, rule.retain, rule.max_payload)
         for rule in overlapping_rules(policy, identity, one)

@@ -1,16 +1,17 @@
-"""A least-privilege role, proposed from what devices were seen to do.
+"""Proposes a least-privilege role from what devices were seen to do.
 
-It allows what was allowed and used, and more than that only where a level varies and a rule of today has a
-wildcard for it. The conditions of today's rules (`gateway.policy.usage.replay.Conditions`) are kept, and so
-are the denies that take something out of what it allows. What was refused is listed, not allowed. Knows no
-files: `gateway.policy.usage.role_writer` writes it down. Today's rules are those of the policy in force.
+"Today's" rules and roles are those of the policy in force. The proposed role allows what was allowed and
+used, and more than that only where a level varies and one of today's rules has a wildcard for it. It keeps
+the conditions of today's rules (`gateway.policy.usage.replay.Conditions`), and those denies that take
+something out of what it allows. What was refused is listed, not allowed. Knows no files:
+`gateway.policy.usage.role_writer` writes the role down.
 
 For example, under `allow home/+/+` and `deny home/locks/#`:
 
     d-1 published  home/d-1/temp                    d-2 published  home/d-2/temp
     d-1 published  home/hall/lamp, home/attic/lamp, home/kitchen/lamp, and was refused home/locks/door
 
-    proposed: allow  home/{device}/temp      the level is each one's own id, whoever it is
+    proposed: allow  home/{device}/temp      the level is the id of each device itself
               allow  home/+/lamp             three words at a level where today's rule has a wildcard
               deny   home/locks/#            it takes something out of home/+/lamp
     listed:   home/locks/door was refused
@@ -41,32 +42,33 @@ from gateway.policy.usage.replay import (
     decisions_on,
     overlapping_rules,
 )
-from gateway.policy.usage.role_proposal import LEARNED_ROLE, Evidence, EvidenceByTemplate, Proposal
+from gateway.policy.usage.role_proposal import LEARNED_ROLE, Proposal, SummaryByTemplate, UsageSummary
 
 _CONDITIONS_OF = {
     Action.PUBLISH: frozenset({"max_qos", "retain", "max_payload"}),
     Action.SUBSCRIBE: frozenset({"max_qos"}),
 }
-"""The conditions of a rule that apply to an action; none to the others."""
+"""The conditions of a rule that apply to an action; none apply to other actions."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """What was recorded, or the part of it that some rules cover, and which of today's rules allow that."""
+    """A usage record, or a part of its topics, with those of today's rules that allow it."""
 
     record: UsageRecord
-    """With the template of the part, where it is a part."""
+    """For a part, its template is that of the part."""
     whole_template: str
     """The template as it was recorded."""
     conditions: Conditions
+    """What these rules require of a message."""
     rule_filters: tuple[str, ...]
-    """The topics of the rules that allow it under these conditions; none when those rules are gone."""
+    """The topics of these rules; empty if the rules that allowed it are gone."""
 
 
 def learn(
     policy: Policy, devices: Iterable[Device], records: Iterable[UsageRecord], role: str | None = None
 ) -> Proposal:
-    """A role for what these devices did. With `role`: for what they did by that role."""
+    """Propose a role for what these devices did; with `role`, for what that role allowed them to do."""
     identities = {device.device_id: as_identity(device) for device in devices}
     known_records = [record for record in records if record.device_id in identities]
     with_template = [record for record in known_records if record.template != OVERFLOW]
@@ -85,7 +87,7 @@ def learn(
         if any(granted_wide):
             wide.append(record)
         if granted_wide and all(granted_wide) and record.template[-1:] == "#":
-            continue  # a filter for sure: the topics delivered by it have records of their own
+            continue  # certainly a filter: the topics delivered for it have records of their own
         uses += its_uses
         if any(not use.rule_filters for use in its_uses):
             without_rule.append(record)
@@ -115,9 +117,10 @@ def learn(
 
 
 def _granted_wide(policy: Policy, identity: Identity, record: UsageRecord) -> list[bool]:
-    """For each topic that its template means, whether it is (with a `+` may be) a filter granted in part.
+    """For each topic that the record's template stands for: whether it is a filter that is granted in part.
 
-    To take it for one gives nothing away: each delivery is decided by the rules.
+    With a `+` in the template it may also be many topics. Taking these for a filter gives nothing away, for
+    each delivery is decided by the rules.
     """
     if record.action is not Action.SUBSCRIBE:
         return []
@@ -127,19 +130,19 @@ def _granted_wide(policy: Policy, identity: Identity, record: UsageRecord) -> li
 def _uses_of(
     policy: Policy, identity: Identity, record: UsageRecord, roles: Collection[str] | None
 ) -> list[_Use]:
-    """Which of today's rules allow what was allowed; empty if only other roles allow it."""
+    """An allowed record, divided by which of today's rules allow it; empty if only other roles allow it."""
     decision = decision_on(policy, identity, record.action, record.template)
     if decision is not None and decision.is_partial:
-        decision = None  # no rule is as wide: take the parts that the rules allow
+        decision = None  # no rule covers it: take the parts that rules allow
     allowed = decision is not None and decision.allowed
     allow_rules = decision.allow_rules if decision is not None else ()
     of_roles = [rule for rule in allow_rules if roles is None or rule.role in roles]
     if of_roles or (allowed and record.action is Action.SUBSCRIBE):
         return _by_conditions(record, record.template, of_roles)
-    # Denied now; or no rule covers all of it, for a `+` in a record may be a filter that the device sent,
-    # or stand for many topics whose records were merged (`gateway.store.usage`, ADR 0011). Then each rule
-    # allows the part that it overlaps, under its own conditions: for the whole template there are no
-    # conditions to take, and it would include what other roles allow.
+    # It is denied now; or no rule covers all of it, for a `+` in a record may be from a filter that the
+    # device sent, or stand for many topics whose records were merged (`gateway.store.usage`, ADR 0011). Then
+    # each rule allows the part that it overlaps, under its own conditions. The template as a whole has no
+    # conditions to take over, and would include what other roles allow.
     rules = [rule for rule in overlapping_rules(policy, identity, record) if rule.effect is Effect.ALLOW]
     if not rules:
         return [_Use(record, record.template, UNCONDITIONAL, ())]
@@ -155,7 +158,7 @@ def _uses_of(
 
 
 def _by_conditions(record: UsageRecord, template: str, rules: Sequence[Rule]) -> list[_Use]:
-    """The part of the record that `template` names, once for each of the conditions that these rules set."""
+    """The part of the record that `template` names, once for each set of conditions of these rules."""
     part = replace(record, template=template)
     conditions = {rule: next(iter(conditions_of([_for_action(record.action, rule)]))) for rule in rules}
     return [
@@ -176,9 +179,9 @@ def _for_action(action: Action, rule: Rule) -> Rule:
 
 
 def _common_template(rule_filter: str, template: str, identity: Identity) -> str:
-    """What a rule and a template that overlap have in common.
+    """A template of the topics that a rule and an overlapping template have in common.
 
-    Each level as the rule writes it, else as the template does, else `+`.
+    Each level is that of the rule; if that is a wildcard, that of the template; else `+`.
     """
     both = intersection(filter_of(rule_filter, identity), filter_of(template, identity)) or template
     sources = [rule_filter.split("/"), template.split("/")]
@@ -192,15 +195,15 @@ def _common_template(rule_filter: str, template: str, identity: Identity) -> str
     )
 
 
-def _evidence(record: UsageRecord, template: str) -> Evidence:
-    return Evidence(record.count, record.first_at, record.last_at, {record.device_id}, {template})
+def _summary(record: UsageRecord, template: str) -> UsageSummary:
+    return UsageSummary(record.count, record.first_at, record.last_at, {record.device_id}, {template})
 
 
-def _by_template(records: Iterable[UsageRecord]) -> dict[Action, EvidenceByTemplate]:
-    found: dict[Action, EvidenceByTemplate] = {}
+def _by_template(records: Iterable[UsageRecord]) -> dict[Action, SummaryByTemplate]:
+    found: dict[Action, SummaryByTemplate] = {}
     for record in records:
         topics = found.setdefault(record.action, {})
-        topics.setdefault(record.template, Evidence()).add(_evidence(record, record.template))
+        topics.setdefault(record.template, UsageSummary()).add(_summary(record, record.template))
     return found
 
 
@@ -208,18 +211,18 @@ def _allows(
     uses: Sequence[_Use],
     refused: Iterable[UsageRecord],
     identities: Mapping[str, Identity],
-) -> dict[tuple[Action, Conditions], EvidenceByTemplate]:
+) -> dict[tuple[Action, Conditions], SummaryByTemplate]:
     templates = with_placeholders(
         [
             (identities[use.record.device_id], use.record.action, use.record.template, use.rule_filters)
             for use in uses
         ]
     )
-    grouped: defaultdict[tuple[Action, Conditions], EvidenceByTemplate] = defaultdict(dict)
+    grouped: defaultdict[tuple[Action, Conditions], SummaryByTemplate] = defaultdict(dict)
     rule_filters: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
     for use, template in zip(uses, templates, strict=True):
         topics = grouped[use.record.action, use.conditions]
-        topics.setdefault(template, Evidence()).add(_evidence(use.record, template))
+        topics.setdefault(template, UsageSummary()).add(_summary(use.record, template))
         rule_filters[use.record.action, use.conditions].setdefault(template, set()).update(use.rule_filters)
     refused_templates = defaultdict(list)
     for record in refused:
@@ -230,17 +233,17 @@ def _allows(
         generalised_to = generalised(
             recorded, refused_templates[key[0]], partial(_is_within_rules, rule_filters[key])
         )
-        general: EvidenceByTemplate = {}
-        for template, evidence in recorded.items():
-            general.setdefault(generalised_to[template], Evidence()).add(evidence)
+        general: SummaryByTemplate = {}
+        for template, summary in recorded.items():
+            general.setdefault(generalised_to[template], UsageSummary()).add(summary)
         allows[key] = _without_covered(general)
     return allows
 
 
 def _is_within_rules(rule_filters: Mapping[str, Collection[str]], general: str) -> bool:
-    """Whether a rule of today covers the general template, or no template that it covers has a rule left.
+    """Whether one of today's rules covers the generalised template, or all that it covers has lost its rules.
 
-    `rule_filters` are the topics of the rules that allow each template.
+    `rule_filters` gives, by template, the topics of the rules that allow it.
     """
     if any(covers(rule, general) for rules in rule_filters.values() for rule in rules):
         return True
@@ -249,36 +252,36 @@ def _is_within_rules(rule_filters: Mapping[str, Collection[str]], general: str) 
     )
 
 
-def _order(item: tuple[tuple[Action, Conditions], EvidenceByTemplate]) -> tuple[int, tuple[int, bool, int]]:
+def _order(item: tuple[tuple[Action, Conditions], SummaryByTemplate]) -> tuple[int, tuple[int, bool, int]]:
     (action, conditions), _ = item
     return list(Action).index(action), _strictness(conditions)
 
 
 def _strictness(conditions: Conditions) -> tuple[int, bool, int]:
-    """By which conditions are sorted: those that admit most come first."""
+    """A key to sort conditions by: those that admit the most come first."""
     qos, retain, size = conditions
     return -qos, not retain, -1 if size is None else size
 
 
-def _without_covered(topics: EvidenceByTemplate) -> EvidenceByTemplate:
-    """Without the templates that others of them cover, whose evidence goes to the covering one."""
-    tree: TopicTree[str] = TopicTree()  # of one owner, and without placeholders: they are compared as written
+def _without_covered(topics: SummaryByTemplate) -> SummaryByTemplate:
+    """The same without templates that others cover; their summaries are added to the covering ones'."""
+    tree: TopicTree[str] = TopicTree()  # placeholders in it are compared like words
     for topic in topics:
         levels, open_end = split_filter(topic)
         tree.add(levels, topic, owner="", open_end=open_end)
     covered_by = {topic: sorted(tree.find(topic, ("",), {})) for topic in topics}
-    kept: EvidenceByTemplate = {}
-    for topic, evidence in sorted(topics.items()):
+    kept: SummaryByTemplate = {}
+    for topic, summary in sorted(topics.items()):
         # Of the templates that cover it, the widest is covered by the fewest.
         widest = min(covered_by[topic], key=lambda other: len(covered_by[other]))
-        kept.setdefault(widest, Evidence()).add(evidence)
+        kept.setdefault(widest, UsageSummary()).add(summary)
     return kept
 
 
 def _denies(
-    policy: Policy, roles: Collection[str], allows: Mapping[tuple[Action, Conditions], EvidenceByTemplate]
+    policy: Policy, roles: Collection[str], allows: Mapping[tuple[Action, Conditions], SummaryByTemplate]
 ) -> tuple[Rule, ...]:
-    """Today's denies that overlap something that the proposal allows, for the actions where they do."""
+    """Those of today's denies that overlap something that the proposal allows, for just these actions."""
     found = []
     for rule in policy.rules_of(sorted(roles)):
         if rule.effect is not Effect.DENY:
@@ -296,8 +299,9 @@ def _denies(
 
 
 def _is_barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
-    """Whether what was refused is not even to be suggested: a deny overlaps it, or no rule may name it."""
-    # A topic with a $ is the bus's own, its administration among them: a person writes it or nobody.
+    """Whether what was refused is not even suggested: a deny overlaps it, or no rule can name it."""
+    # Topics with a $ are the bus's own, with its administration among them: such a rule has to be written by
+    # a person.
     if topic[:1] == "$" or rule_topic_fault(topic):
         return True
     for_anybody = _for_anybody(topic)
@@ -308,7 +312,7 @@ def _is_barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
 
 
 def _for_anybody(template: str) -> str:
-    """A filter of all topics that the template may mean, whatever the device."""
+    """A filter of all topics that the template may stand for, whatever the device."""
     return "/".join(["+" if level[:1] == "{" else level for level in template.split("/")])
 
 
@@ -321,7 +325,7 @@ def _checked(
     *,
     wide: Iterable[UsageRecord],
 ) -> Proposal:
-    """The proposal, completed by where its role, alone in force, decides otherwise than was recorded."""
+    """The proposal, completed with what its role, if it were the only one, would decide differently."""
     alone = Policy(
         [proposal.role()],
         sensitive=policy.sensitive_filters,
@@ -331,7 +335,7 @@ def _checked(
 
     def allowing_rule(record: UsageRecord) -> Rule | None:
         identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))
-        # None: on its topics the decisions differ, which counts as refused.
+        # None: its topics are decided differently, which counts as refused.
         decision = decision_on(alone, identity, record.action, record.template)
         return decision.rule if decision is not None and decision.allowed else None
 
@@ -357,14 +361,12 @@ def _checked(
         proposal,
         refused=listed,
         barred={
-            action: {
-                topic: evidence for topic, evidence in topics.items() if _is_barred(action, topic, denies)
-            }
+            action: {topic: summary for topic, summary in topics.items() if _is_barred(action, topic, denies)}
             for action, topics in listed.items()
         },
         sometimes_refused=_by_template(sometimes_refused),
         newly_allowed=tuple(newly_allowed),
-        # A wide filter as a whole, too: which part of it the device is delivered something of is not known.
+        # A wide filter as a whole, too: for which part of it there are deliveries is not known.
         newly_refused=_refused_by(alone, [*(use.record for use in writable), *wide], identities),
     )
 
@@ -372,7 +374,7 @@ def _checked(
 def _refused_by(
     alone: Policy, records: Iterable[UsageRecord], identities: Mapping[str, Identity]
 ) -> tuple[UsageRecord, ...]:
-    """Those that the proposed role refuses, for at least one topic that their template means."""
+    """The records of which the proposed role refuses at least one topic."""
     found = []
     for record in records:
         identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))

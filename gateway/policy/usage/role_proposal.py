@@ -1,6 +1,6 @@
-"""What `gateway.policy.usage.role_learner` proposes: the rules of a role, with the evidence for each.
+"""What `gateway.policy.usage.role_learner` proposes: the rules of a role, each with the usage it comes from.
 
-`gateway.policy.usage.role_writer` writes it down. It decides nothing.
+`gateway.policy.usage.role_writer` turns it into a file. Plain values, which decide nothing.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.usage.replay import Conditions
 
 LEARNED_ROLE = "learned"
-"""The name of a proposed role until somebody saves it under another."""
+"""The name of a proposed role until somebody saves it under a different one."""
 
 
 @dataclass(slots=True)
-class Evidence:
-    """How often something was decided, when, and for which devices."""
+class UsageSummary:
+    """The usage records that a line of a proposal comes from, added up."""
 
     count: int = 0
+    """Decisions, as in `UsageRecord.count`."""
     first_at: int = 0
-    """Unix seconds, as for `last_at`."""
+    """Unix seconds, like `last_at`."""
     last_at: int = 0
     devices: set[str] = field(default_factory=set)
+    """Their ids."""
     templates: set[str] = field(default_factory=set)
-    """The templates that were generalised to the one that this is the evidence for."""
+    """The templates of the records, which the line may have generalised."""
 
-    def add(self, other: Evidence) -> None:
-        """Count the other evidence too."""
+    def add(self, other: UsageSummary) -> None:
+        """Add the other summary to this one."""
         self.first_at = min(self.first_at, other.first_at) if self.count else other.first_at
         self.last_at = max(self.last_at, other.last_at)
         self.count += other.count
@@ -38,48 +40,48 @@ class Evidence:
         self.templates |= other.templates
 
 
-EvidenceByTemplate = dict[str, Evidence]
+SummaryByTemplate = dict[str, UsageSummary]
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a role would have to say, and what it was made of."""
+    """What a role would have to say, and the usage that this comes from."""
 
     devices: tuple[str, ...]
-    """Ids of the devices with a record."""
-    allows: Mapping[tuple[Action, Conditions], EvidenceByTemplate]
+    """Ids of the devices that have a usage record."""
+    allows: Mapping[tuple[Action, Conditions], SummaryByTemplate]
     denies: tuple[Rule, ...]
     """Taken over from today's roles."""
-    refused: Mapping[Action, EvidenceByTemplate]
+    refused: Mapping[Action, SummaryByTemplate]
     """What was refused, and is not allowed by this role."""
-    barred: Mapping[Action, EvidenceByTemplate]
-    """The part of `refused` that should not be allowed either: a deny of today overlaps it, it begins with a
-    `$`, or no rule can name it."""
-    sometimes_refused: Mapping[Action, EvidenceByTemplate]
-    """The same device was refused and allowed the same template: because of QoS, retain or size, or because
-    the rules changed in between."""
-    unwritable: Mapping[Action, EvidenceByTemplate]
-    """Allowed, but no rule can name it: it has a brace in a level."""
+    barred: Mapping[Action, SummaryByTemplate]
+    """The part of `refused` that is not even suggested: a deny of today overlaps it, it begins with a `$`, or
+    no rule can name it."""
+    sometimes_refused: Mapping[Action, SummaryByTemplate]
+    """The same device was both refused and allowed the same template: because of QoS, retain flag or size, or
+    because the rules changed in between."""
+    unwritable: Mapping[Action, SummaryByTemplate]
+    """What was allowed, but no rule can name: a level contains a brace."""
     by_other_roles: int
-    """Decisions that were allowed by other roles of these devices."""
+    """Decisions left out because other roles of these devices allow them."""
     overflow: int
-    """Decisions beyond the recorder's bound, counted without their topic."""
+    """Decisions beyond the recorder's bounds, which were counted without their topics."""
     newly_refused: tuple[UsageRecord, ...] = ()
-    """Allowed when it was recorded, and refused by this role: a deny was made since then, or of a wide filter
-    nothing was delivered that this role could allow."""
+    """What was allowed when it was recorded, and this role refuses: a deny was added since then, or it is a
+    wide filter for which nothing was delivered that this role could allow."""
     newly_allowed: tuple[UsageRecord, ...] = ()
-    """Refused when it was recorded, and allowed by this role."""
+    """What was refused when it was recorded, and this role allows."""
     without_rule: tuple[UsageRecord, ...] = ()
-    """Allowed when it was recorded, and no rule of today overlaps it."""
+    """What was allowed when it was recorded, though no rule of today overlaps it."""
     proposed_in_part: tuple[UsageRecord, ...] = ()
-    """Records with a `+` that no rule of today covers: the parts that rules allow are proposed, used or
-    not."""
+    """Records with a `+` that no rule of today covers. Of these the role allows the parts that today's rules
+    allow, whether they were used or not."""
     on_wide_subscribe: OnWideSubscribe = OnWideSubscribe.COVER
-    """`FILTER` where a wide filter was granted for a part of it, or may have been: this setting, and a rule
-    for what is delivered, is all that it needs."""
+    """`FILTER` if a wide filter was, or may have been, granted in part. The role then needs no rule that
+    covers that filter, only rules for what is delivered."""
 
     def role(self) -> Role:
-        """The proposed role, as the policy reads it."""
+        """The proposal as a role, to put into a `Policy`."""
         rules = [
             Rule(Effect.ALLOW, frozenset({action}), topic, *conditions)
             for (action, conditions), topics in self.allows.items()

@@ -1,6 +1,7 @@
-"""A proposed role as the text of a file for `acl/roles/`, with comments that say what each line comes from.
+"""A proposed role as a file for `acl/roles/`, with comments that say which usage each line comes from.
 
-Topics come from devices, which may put any character into them: each stays within its string or comment.
+Topics come from devices and may contain any character, so each is escaped to stay within its string or
+comment.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import is_escaped
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.replay import Conditions
-from gateway.policy.usage.role_proposal import Evidence, EvidenceByTemplate, Proposal
+from gateway.policy.usage.role_proposal import Proposal, SummaryByTemplate, UsageSummary
 from gateway.system.utc_text import utc_text
 
 _NAMES_SHOWN_MAX = 5
+"""Devices, records or values that a comment names."""
 _LINES_MAX = 200
 """Lines of one list: a device may be refused any number of topics."""
 
 
 def role_file(proposal: Proposal, title: str, period: str) -> str:
-    """The text. `title` says whose role it is, `period` in which time what it is made of was recorded."""
+    """The text of the file. `title` says whose role it is, `period` when the usage was recorded."""
     lines = [
         f"# {title}, learned from what {_names(proposal.devices)} did in {period}.",
         "# It allows what was allowed and used, and nothing else. Counts are decisions, one for each topic",
@@ -72,20 +74,20 @@ def _warnings(proposal: Proposal) -> Iterator[str]:
         yield f"Careful: it allows what was refused when it was recorded: {listed(proposal.newly_allowed)}."
 
 
-def _topics(topics: EvidenceByTemplate) -> Iterator[str]:
+def _topics(topics: SummaryByTemplate) -> Iterator[str]:
     yield "topics = ["
-    for topic, evidence in topics.items():
-        varied = "".join(f"; {text}" for text in _values(topic, evidence))
-        yield f"  {quoted(topic)},  # {_evidence(evidence)}{varied}"
+    for topic, summary in topics.items():
+        varied = "".join(f"; {text}" for text in _values(topic, summary))
+        yield f"  {quoted(topic)},  # {_summary(summary)}{varied}"
     yield "]"
 
 
-def _values(topic: str, evidence: Evidence) -> Iterator[str]:
-    """What each `+` stands for, where the learner put it in and no device wrote it."""
+def _values(topic: str, summary: UsageSummary) -> Iterator[str]:
+    """For each `+` that the learner put in place of several values: those values."""
     for at, level in enumerate(topic.split("/")):
         if level == "+":
             found = sorted(
-                {one.split("/")[at] for one in evidence.templates if one.count("/") >= at} - {"+", "#"}
+                {one.split("/")[at] for one in summary.templates if one.count("/") >= at} - {"+", "#"}
             )
             if found:
                 yield f"+ was {_some([quoted(value) for value in found])}"
@@ -109,7 +111,7 @@ def _deny(rule: Rule) -> Iterator[str]:
 
 
 def _refused(proposal: Proposal) -> Iterator[str]:
-    """As blocks that can be uncommented line by line."""
+    """What was refused, as commented-out blocks, of which single lines can be uncommented."""
     lines_left = _LINES_MAX
     has_heading = False
     for action, topics in sorted(proposal.refused.items()):
@@ -126,20 +128,20 @@ def _refused(proposal: Proposal) -> Iterator[str]:
         yield "# [[allow]]"
         yield f'# actions = ["{action}"]'
         yield "# topics = ["
-        shown = to_show[: max(lines_left, 1)]  # a list without topics would be an error in the file
+        shown = to_show[: max(lines_left, 1)]  # an empty list would be an error in the file
         lines_left -= len(shown)
-        for topic, evidence in shown:
-            yield f"#   {quoted(topic)},  # {_evidence(evidence)}"
+        for topic, summary in shown:
+            yield f"#   {quoted(topic)},  # {_summary(summary)}"
         if len(to_show) > len(shown):
             yield f"#   # and {len(to_show) - len(shown)} more"
         yield "# ]"
 
 
-def _comments(title: str, found: Mapping[Action, EvidenceByTemplate]) -> Iterator[str]:
+def _comments(title: str, found: Mapping[Action, SummaryByTemplate]) -> Iterator[str]:
     lines = [
-        f"#   {action:<9}  {quoted(_plain(topic))}  {_evidence(evidence)}"
+        f"#   {action:<9}  {quoted(_plain(topic))}  {_summary(summary)}"
         for action, topics in sorted(found.items())
-        for topic, evidence in sorted(topics.items())
+        for topic, summary in sorted(topics.items())
     ]
     if lines:
         yield ""
@@ -150,16 +152,16 @@ def _comments(title: str, found: Mapping[Action, EvidenceByTemplate]) -> Iterato
 
 
 def _plain(template: str) -> str:
-    """As the device wrote it: with its literal braces no longer escaped (see `is_escaped`)."""
+    """A template with literal braces as the device wrote them, without the escapes of `is_escaped`."""
     return "/".join([level[1:] if is_escaped(level) else level for level in template.split("/")])
 
 
-def _evidence(evidence: Evidence) -> str:
-    times = "once" if evidence.count == 1 else f"{evidence.count} times"
-    when = utc_text(evidence.last_at)
-    if evidence.first_at != evidence.last_at:
-        when = f"{utc_text(evidence.first_at)} to {when}"
-    return f"{times}, {when}, {_names(evidence.devices)}"
+def _summary(summary: UsageSummary) -> str:
+    times = "once" if summary.count == 1 else f"{summary.count} times"
+    when = utc_text(summary.last_at)
+    if summary.first_at != summary.last_at:
+        when = f"{utc_text(summary.first_at)} to {when}"
+    return f"{times}, {when}, {_names(summary.devices)}"
 
 
 def _names(devices: Collection[str]) -> str:
@@ -167,7 +169,7 @@ def _names(devices: Collection[str]) -> str:
 
 
 def listed(records: Iterable[UsageRecord]) -> str:
-    """These for people: the first of them, and how many more."""
+    """The first of these records, and how many more there are, for people to read."""
     return _some([f"{one.device_id} {one.action} {quoted(one.template)}" for one in records])
 
 

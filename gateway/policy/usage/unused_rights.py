@@ -1,4 +1,4 @@
-"""Rights that nobody used: allow rules that nothing of what was recorded needed."""
+"""Rights that nobody used: allow rules that no recorded usage needed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Unused:
 def unused(
     policy: Policy, records: Iterable[UsageRecord], devices: Mapping[str, Device]
 ) -> tuple[Unused, ...]:
-    """The allow rules with an action that no recorded use of these devices needed, in the order of the files.
+    """The allow rules with an action that no recorded usage of these devices needed, in file order.
 
-    A rule that admits a use counts as needed, though another one admits it too; and so does each one that may
-    have admitted it, when the record doesn't say which.
+    A rule that admits a use counts as needed even if a different one admits it, too. If the record doesn't
+    say which rule admitted a use, all that may have done so count as needed.
     """
     used: set[tuple[int, Action]] = set()
     for one in records:
@@ -54,11 +54,11 @@ def _rules_needed(policy: Policy, device: Device, one: UsageRecord) -> Iterable[
         else decision_on(policy, as_identity(device), one.action, one.template)
     )
     if decision is not None and decision.is_partial and "+" not in one.template.split("/"):
-        return ()  # a wide filter needs no rule: the topics delivered have records of their own
+        return ()  # a wide filter needs no rule of its own: the topics delivered have their own records
     if decision is not None and ("+" not in one.template.split("/") or _is_covered(decision, one)):
         return decision.allow_rules
-    # A template with a `+`, the overflow, or a label that is gone: which of the topics needed which rule is
-    # not known any more.
+    # With a `+` in the template, the overflow, or a label that is gone, it is no longer known which topic
+    # needed which rule.
     return overlapping_rules(policy, as_identity(device), one)
 
 

@@ -101,7 +101,7 @@ def test_a_token_of_an_older_version_begins_its_chain():
     claims = jwt.decode(request_handler.issue().token, options={"verify_signature": False})
     del claims["root_iat"]
     old = request_handler.tokens.verify(request_handler.tokens.keys.sign(claims).encode())[1]
-    assert (old.chain_began, old.narrowed) == (NOW, "")
+    assert (old.chain_began, old.narrowed_digest) == (NOW, "")
     request_handler.now += 5
     child = request_handler.tokens.issue(LAMP, NARROW, parent=old).grant
     assert child.chain_began == NOW
@@ -200,22 +200,22 @@ def test_a_chain_over_many_keys_is_over():
 
 def test_a_narrowed_token_says_so_and_so_does_what_is_renewed_from_it(request_handler):
     narrow = request_handler.verified(request_handler.issue(narrowed=True))
-    assert len(narrow.narrowed) == 32
+    assert len(narrow.narrowed_digest) == 32
     # The policy may take something away meanwhile: its sessions stay its own, and the same.
     child = request_handler.tokens.issue(LAMP, {"publish": ["a"]}, parent=narrow)
-    assert request_handler.verified(child).narrowed == narrow.narrowed
+    assert request_handler.verified(child).narrowed_digest == narrow.narrowed_digest
     again = request_handler.tokens.issue(LAMP, {}, parent=child.grant)
-    assert request_handler.verified(again).narrowed == narrow.narrowed
+    assert request_handler.verified(again).narrowed_digest == narrow.narrowed_digest
 
 
 def test_a_token_that_was_not_narrowed_is_not_though_the_policy_gives_more_later(request_handler):
-    assert request_handler.verified(request_handler.issue()).narrowed == ""
-    assert request_handler.verified(request_handler.issue(request_handler.issue())).narrowed == ""
+    assert request_handler.verified(request_handler.issue()).narrowed_digest == ""
+    assert request_handler.verified(request_handler.issue(request_handler.issue())).narrowed_digest == ""
 
 
 def test_the_same_narrowing_has_the_same_sessions_and_another_has_others(request_handler):
     def narrowed(**permissions):
-        return request_handler.issue(permissions=permissions, narrowed=True).grant.narrowed
+        return request_handler.issue(permissions=permissions, narrowed=True).grant.narrowed_digest
 
     one = narrowed(publish=["a", "b"])
     assert one == narrowed(publish=["b", "a", "a"], subscribe=[])
@@ -234,7 +234,7 @@ def test_the_same_narrowing_has_the_same_sessions_and_another_has_others(request
 def test_what_is_narrowed_again_has_other_sessions(request_handler):
     narrow = request_handler.issue(narrowed=True)
     narrower = request_handler.issue(narrow, permissions={"publish": ["a"]}, narrowed=True)
-    assert narrower.grant.narrowed not in {"", narrow.grant.narrowed}
+    assert narrower.grant.narrowed_digest not in {"", narrow.grant.narrowed_digest}
 
 
 THEIRS = {
@@ -249,11 +249,13 @@ def test_a_token_of_another_issuer_counts_as_narrowed(more):
     request_handler = RequestHandler(SigningKeys.of_secret(b"s" * 32))
     theirs = jwt.encode(THEIRS | more, b"s" * 32, algorithm="HS256").encode()
     grant = request_handler.tokens.verify(theirs)[1]
-    assert grant.narrowed == request_handler.issue(narrowed=True).grant.narrowed, "by its permissions"
+    assert grant.narrowed_digest == request_handler.issue(narrowed=True).grant.narrowed_digest, (
+        "by its permissions"
+    )
     # Renewed, it keeps its sessions; its chain began with it.
     request_handler.now += 5
     child = request_handler.tokens.issue(LAMP, {}, parent=grant).grant
-    assert (child.narrowed, child.chain_began) == (grant.narrowed, NOW)
+    assert (child.narrowed_digest, child.chain_began) == (grant.narrowed_digest, NOW)
     request_handler.now = NOW + CHAIN
     with pytest.raises(ChainOver):
         request_handler.tokens.issue(LAMP, {}, parent=grant)

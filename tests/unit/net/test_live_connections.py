@@ -69,7 +69,7 @@ class Link:
     """A connection of this client, as far as the register looks at it."""
 
     def __init__(self, client_id, narrowed=""):
-        grant = Grant("t", "t", 0, 0, 1, {}, narrowed=narrowed) if narrowed else None
+        grant = Grant("t", "t", 0, 0, 1, {}, narrowed_digest=narrowed) if narrowed else None
         self.connection = SimpleNamespace(identity=Identity(LAMP, (), {}, client_id, grant))
 
 

@@ -33,7 +33,9 @@ def policy(acl):
 
 def shown(policy, action, roles=("sensor", "reader")):
     device = Device("lamp-1", roles, {"room": ("hall",)}, True, "", 1, 0, 0)
-    return [(one.rule.effect.value, one.topics, one.void) for one in rights(policy, device, action)]
+    return [
+        (one.rule.effect.value, one.topics, one.ineffective_because) for one in rights(policy, device, action)
+    ]
 
 
 def test_rules_are_shown_with_the_names_of_the_device_and_why_one_is_without_effect(policy, acl):

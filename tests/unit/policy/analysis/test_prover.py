@@ -75,7 +75,7 @@ def test_what_is_proved_is_so_and_what_is_not_has_an_example(rules, asked, excep
     found = prove(made, text).counterexamples
     assert bool(found) is by_hand(rules, asked, excepted, most_levels, most_bytes), text
     for one in found:
-        identity, topic = one.witness.identity, one.witness.topic
+        identity, topic = one.case.identity, one.case.topic
         assert made.rights(identity).decide(PUBLISH, topic).allow_rules == one.rules
         person = (identity.device_id, identity.client_id, identity.labels.get("room", ()))
         levels = tuple(topic.split("/"))
@@ -188,7 +188,7 @@ def test_the_limits_count():
 def test_where_the_limit_is_tight_names_are_short(rules, most_bytes, topic):
     made = policy(*rules, limits=Limits(topic_length=most_bytes))
     found = prove(made, "no any publish #").counterexamples
-    assert [one.witness.topic for one in found] == ([] if topic is None else [topic])
+    assert [one.case.topic for one in found] == ([] if topic is None else [topic])
 
 
 def test_what_would_take_for_ever_is_not_decided():
@@ -254,7 +254,7 @@ def test_the_example_that_the_module_gives():
     hears = [Action.SUBSCRIBE]
     text, own = "no role:guest subscribe locks/#", allow("locks/{device}", "guest", actions=hears)
     (found,) = prove(policy(own, deny("locks/door", "guest", actions=hears)), text).counterexamples
-    assert found.witness.topic == "locks/device-1"
+    assert found.case.topic == "locks/device-1"
     assert [rule.topic for rule in found.near_misses] == ["locks/door"]
     assert prove(policy(own, deny("locks/#", "guest", actions=hears)), text).holds
 

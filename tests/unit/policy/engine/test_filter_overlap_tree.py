@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import intersection
-from gateway.policy.engine.filter_overlap_tree import PartialFilters
+from gateway.policy.engine.filter_overlap_tree import FilterOverlapTree
 from gateway.policy.engine.identity import Grant, Identity
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
@@ -31,7 +31,7 @@ def hears(topic, effect=Effect.ALLOW, max_qos=2):
 def test_of_the_rules_that_have_a_topic_in_common_the_one_of_highest_qos(rules, asked):
     made = [(topic, hears(topic, max_qos=qos)) for topic, qos in rules]
     met = [rule.max_qos for topic, rule in made if intersection(topic, asked) is not None]
-    found = PartialFilters(made).meets(asked)
+    found = FilterOverlapTree(made).overlapping(asked)
     assert (None if found is None else found.max_qos) == max(met, default=None)
     assert found is None or intersection(found.topic, asked) is not None
 
@@ -102,10 +102,10 @@ def test_to_be_granted_in_part_gives_no_message(rules, asked, rooms):
 
 def test_the_example_that_the_module_gives():
     rules = [("rooms/+/temp", hears("rooms/+/temp", max_qos=0)), ("rooms/hall/#", hears("rooms/hall/#"))]
-    filters = PartialFilters(rules)
-    assert filters.meets("#") is rules[1][1]
-    assert filters.meets("rooms/attic/+") is rules[0][1]
-    assert filters.meets("doors/#") is None
+    filters = FilterOverlapTree(rules)
+    assert filters.overlapping("#") is rules[1][1]
+    assert filters.overlapping("rooms/attic/+") is rules[0][1]
+    assert filters.overlapping("doors/#") is None
 
 
 def test_what_it_knows_of_a_few_it_gives_to_all_of_them():
@@ -117,7 +117,7 @@ def test_what_it_knows_of_a_few_it_gives_to_all_of_them():
         for number in range(200)
     }
     assert found == {True}
-    assert len(policy._partial) <= 64
+    assert len(policy._overlap_trees) <= 64
     assert not policy.rights(Identity("a", ("r",), {}, "a/b")).decide_filter("a/+").allowed
     assert policy.filter_effort(("r",)) == 0
 

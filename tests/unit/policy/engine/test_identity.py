@@ -71,7 +71,7 @@ def test_a_credential_does_not_show():
 
 
 def test_a_narrow_token_has_a_namespace_that_no_device_can_have():
-    grant = Grant("t", "t", 0, 0, 1, {}, narrowed="0a" * 16)
+    grant = Grant("t", "t", 0, 0, 1, {}, narrowed_digest="0a" * 16)
     device = Identity("lamp-1", (), {}, "c", Grant("t", "t", 0, 0, 1, {}))
     narrow = Identity("lamp-1", (), {}, "c", grant)
     assert (device.namespace, narrow.namespace) == ("lamp-1", f"lamp-1~{'0a' * 16}")

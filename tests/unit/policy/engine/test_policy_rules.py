@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import meanings, placeholder_values, resolve, rule_topic_fault
+from gateway.policy.engine.placeholders import placeholder_values, resolve, resolved_topics, rule_topic_fault
 from gateway.policy.engine.rules import Action, Decision, Effect, Rule
 
 
@@ -100,12 +100,12 @@ def test_values_that_are_no_level_are_left_out():
 
 def test_a_label_with_several_values_means_several_topics_and_one_value_in_each():
     values = {"{label.a}": ("x", "y"), "{label.b}": ("1", "2"), "{device}": ("d",)}
-    assert list(meanings("a/{label.a}/{label.a}", values)) == ["a/x/x", "a/y/y"]
-    assert list(meanings("{label.a}/{label.b}", values)) == ["x/1", "x/2", "y/1", "y/2"]
-    assert list(meanings("{label.a}/{label.c}", values)) == []
-    assert list(meanings("a/b", values)) == ["a/b"]
+    assert list(resolved_topics("a/{label.a}/{label.a}", values)) == ["a/x/x", "a/y/y"]
+    assert list(resolved_topics("{label.a}/{label.b}", values)) == ["x/1", "x/2", "y/1", "y/2"]
+    assert list(resolved_topics("{label.a}/{label.c}", values)) == []
+    assert list(resolved_topics("a/b", values)) == ["a/b"]
     many = {f"{{label.{name}}}": tuple(map(str, range(16))) for name in "abc"}
-    assert len(list(meanings("{label.a}/{label.b}/{label.c}", many))) == 1_000
+    assert len(list(resolved_topics("{label.a}/{label.b}/{label.c}", many))) == 1_000
 
 
 def test_resolve():

@@ -81,9 +81,9 @@ def test_what_was_refused_is_told_and_not_allowed():
         WIDE, THREE, [saw("d-1", "x", allowed=False, n=3), saw("d-2", "x", allowed=False, n=4, at=7)]
     )
     assert found.allows == {}
-    evidence = found.refused[PUBLISH]["x"]
-    assert (evidence.count, evidence.first_at, evidence.last_at) == (7, 7, 100)
-    assert evidence.devices == {"d-1", "d-2"}
+    summary = found.refused[PUBLISH]["x"]
+    assert (summary.count, summary.first_at, summary.last_at) == (7, 7, 100)
+    assert summary.devices == {"d-1", "d-2"}
 
 
 def test_devices_add_up_and_values_that_vary_among_them_become_a_plus():
@@ -395,8 +395,8 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
     assert found.newly_refused == found.without_rule == found.proposed_in_part == ()
     allowing = [rule for rule in today.roles["r"].rules if rule.effect is Effect.ALLOW]
     for each in found.allows.values():
-        for evidence in each.values():
-            assert all(any(covers(rule.topic, one) for rule in allowing) for one in evidence.templates)
+        for summary in each.values():
+            assert all(any(covers(rule.topic, one) for rule in allowing) for one in summary.templates)
         # Whoever the device is, all that is allowed is within a rule.
         assert all(any(covers(rule.topic, one) for rule in allowing) for one in each)
     told = {(one.device_id, one.action, one.template) for one in found.newly_allowed}
