@@ -1,1 +1,1 @@
-"""Alerts: rules and their conditions, what fires, who hears of it and how, what is silenced."""
+"""Alerts: rules and their conditions, what fires, who is notified and through what, what is silenced."""

@@ -1,7 +1,7 @@
 """Keeps alerts and their messages in the store: no restart and no SIGKILL loses them or sends them twice.
 
-Owns what is not kept yet and what is to be taken out again. A store that fails or hangs costs a message two
-seconds, once, and no more: it is delivered all the same.
+Owns what the store does not have yet, and what is to be removed from it. A store that fails or hangs holds a
+message up for two seconds, once: then it is delivered all the same.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from gateway.store import Store, StoreError
 from gateway.store.alerts import AlertRow, MessageRow
 
 _SECONDS_MAX = 2.0
+"""How long a message waits for the store."""
 _SUBJECT = "alerts"
 
 
 class AlertKeeper:
-    """What is kept of the alerts of a gateway."""
+    """Has the store keep the alerts of a gateway, and the messages that have not arrived yet."""
 
     def __init__(
         self, store: Store, saves: Saves, start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -36,29 +37,32 @@ class AlertKeeper:
         saves.expect(_SUBJECT)
         self._start = start
         self._rows: dict[Key, AlertRow | None] = {}
-        """To be kept; None: to be forgotten."""
+        """Alerts that the store is to keep as they are here; None: to forget."""
         self._messages: dict[tuple[str, str], MessageRow] = {}
         self._arrived: set[tuple[str, str]] = set()
-        """Message and channel that are still in the store."""
+        """Message id and channel of messages that the store still has and is to forget."""
         self._saving: asyncio.Task[None] | None = None
 
     def note(self, key: Key, alert: Alert | None) -> None:
-        """This alert has changed; None: it is no more."""
+        """This alert has changed; None: it is gone."""
         self._rows[key] = None if alert is None else row_of(alert)
 
     def add(self, channel: str, message: Message) -> None:
-        """This message is to arrive through this channel."""
+        """This message is to be delivered through this channel."""
         row = MessageRow(message.message_id, channel, msgspec.json.encode(message).decode(), message.at)
         self._messages[message.message_id, channel] = row
 
     def arrived(self, message_id: str, channel: str) -> None:
-        """It has, or was given up. The store forgets it now: a gateway that is killed would send it again."""
+        """A message was delivered, or given up.
+
+        Have the store forget it at once: else it is sent again if this process is killed.
+        """
         if self._messages.pop((message_id, channel), None) is None:
             self._arrived.add((message_id, channel))
             self._begin()
 
     async def keep(self) -> None:
-        """Have the store keep what it does not have yet; two seconds at most, and what is left later."""
+        """Have the store keep what it does not have yet. Wait two seconds at most; the rest is kept later."""
         self._begin()
         if self._saving is not None:
             await asyncio.wait({self._saving}, timeout=_SECONDS_MAX)
@@ -68,12 +72,12 @@ class AlertKeeper:
             self._saving = self._start(self._save_all())
 
     async def _save_all(self) -> None:
-        """What has arrived while it was being saved is not left for later, if the store serves."""
+        """Save until no more messages have arrived meanwhile, or the store fails."""
         while await self._save() and self._arrived:
             pass
 
     async def save(self) -> None:
-        """The same, to the end: for a gateway that stops."""
+        """Save all that is left: for a gateway that stops."""
         if self._saving is not None:
             await asyncio.wait({self._saving}, timeout=_SECONDS_MAX)
         await self._save()
@@ -92,7 +96,7 @@ class AlertKeeper:
                 arrived,
             )
         except BaseException as error:
-            # Whatever ended it, a stop too: it is kept for the next. What has changed meanwhile is newer.
+            # Whatever ended it, a stop too: save it the next time. What has changed meanwhile is newer.
             self._rows = rows | self._rows
             self._messages = {
                 key: row for key, row in messages.items() if key not in self._arrived
@@ -106,7 +110,7 @@ class AlertKeeper:
         return True
 
     async def load(self) -> tuple[list[Alert], list[tuple[str, Message]]]:
-        """What the gateway before has left: its alerts, and what is still to arrive through which channel."""
+        """What the last process left: its alerts, and by channel the messages still to be delivered."""
         try:
             states, messages = await self._store.alerts.states(), await self._store.alerts.messages()
         except StoreError as error:
@@ -153,5 +157,5 @@ def _text(labels: Labels) -> str:
 
 
 def labels_of(text: str) -> Labels:
-    """The labels that are kept as this text."""
+    """The labels that the store keeps as this text."""
     return tuple((str(label), str(value)) for label, value in json.loads(text))

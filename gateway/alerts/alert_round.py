@@ -23,9 +23,9 @@ from gateway.system.aligned_timers import until_next_multiple_of
 
 _ROUND_SECONDS = 1.0
 _READS_SILENCES = 30
-"""Rounds after which silences are read though there is nothing to announce."""
+"""Rounds after which silences are read even if there is nothing to announce."""
 _ONE_BY_ONE = 20
-"""Alerts of a rule that begin, or end, together and have an audit event each; the rest has one."""
+"""Alerts of a rule that fire, or end, in one round and have an audit event each; all others share one."""
 _REMOVED = "(The rule is no more.)"
 
 _log = get_logger()
@@ -33,7 +33,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clocks:
-    """The times that alerts need."""
+    """The times that alerts need, and whether there is something new to evaluate."""
 
     now: Callable[[], int]
     """Unix milliseconds."""
@@ -42,11 +42,11 @@ class Clocks:
     is_measured: Callable[[], bool]
     """Whether the readings are of this moment. While they are not, nothing is evaluated."""
     news: Callable[[], object] | None = None
-    """The same answer as before says that no rule would come out differently; None: that is not known."""
+    """A value that differs from the last one if a rule may come out differently now; None: nothing says."""
 
 
 class Alerting:
-    """One for a gateway."""
+    """The alerts of a gateway, round by round."""
 
     def __init__(
         self,
@@ -70,9 +70,9 @@ class Alerting:
         self._states = AlertStates(rules, clocks.now())
         self._grouping = Grouping()
         self._unannounced: set[Key] = set()
-        """Alerts that fire, and that nobody was told of yet."""
+        """Alerts that fire, and of which nobody was notified yet."""
         self._ended: dict[Key, Alert] = {}
-        """Alerts of which the end waits to be told: kept until then, though their rule is no more."""
+        """Alerts that are over, until people are notified of it; also those whose rule is gone."""
         self._last = clocks.steady()
         self._seen: object = None
         """The news at the last look."""
@@ -81,17 +81,17 @@ class Alerting:
         """Rules of which alerts were left out at the last look."""
 
     def use(self, rules: Sequence[Rule]) -> None:
-        """These rules hold from now on."""
+        """These rules are in force from now on."""
         self._states.use(rules)
 
     def current(self) -> list[Alert]:
-        """All there are, also those that are over and remembered."""
+        """All there are, also those that are over and still remembered (`alert_states`)."""
         return list(self._states)
 
     async def load(self, last_alive: int) -> Sequence[Alert]:
-        """Go on where the gateway before ended, which was there until `last_alive` (Unix milliseconds).
+        """Go on where the last process ended, which ran until `last_alive` (Unix milliseconds).
 
-        The answer is what fires.
+        Return the alerts that fire.
         """
         alerts, messages = await self._keeper.load()
         self._states.load(alerts, self._clocks.now(), last_alive)
@@ -110,10 +110,10 @@ class Alerting:
             await until_next_multiple_of(_ROUND_SECONDS)
 
     async def round(self) -> None:
-        """Judge the rules, and see that people hear of what has changed."""
+        """Evaluate the rules, and see that people are notified of what has changed."""
         steady = self._clocks.steady()
         if self._looks % _READS_SILENCES == 0:
-            await self._silences.look()  # so that there are some, should the store fail
+            await self._silences.look()  # so that the newest are known, should the store fail
         self._looks += 1
         elapsed, self._last = int((steady - self._last) * 1_000), steady
         if self._clocks.is_measured():
@@ -129,19 +129,19 @@ class Alerting:
     def _is_news(self) -> bool:
         """Whether a rule may come out differently than at the last look.
 
-        To evaluate all costs a millisecond, and there is a sample every ten seconds: in between only what is
-        known of the very second changes.
+        To evaluate all costs a millisecond, and there is a sample every ten seconds: in between only the
+        readings change that are newer than a sample (`history_and_live_readings`).
         """
         before, self._seen = self._seen, self._clocks.news() if self._clocks.news is not None else None
         return self._seen is None or self._seen != before
 
     def _sort(self, changes: Changes, steady: int) -> None:
-        """Group what people are to hear: of what has changed, and of what was silenced and is no longer."""
+        """Group what people are to be notified of: what has changed, and what is no longer silenced."""
         for alert in changes.fired:
             if self._ended.pop(alert.key, None) is None:
                 self._unannounced.add(alert.key)
             else:
-                # People know that it fires, and not that it was over for a moment.
+                # It fires again before anybody was notified of its end: people know that it fires.
                 self._grouping.drop(State.RESOLVED, alert.key)
                 alert.told = True
         for alert in changes.resolved:
@@ -163,34 +163,34 @@ class Alerting:
 
     async def _send(self, steady: int) -> None:
         addressed: list[tuple[str, Message]] = []
-        for state, told in self._grouping.take(steady):
-            message = message_of(state, list(told.values()), node=self._node, at=self._clocks.now())
+        for state, group in self._grouping.take(steady):
+            message = message_of(state, list(group.values()), node=self._node, at=self._clocks.now())
             addressed += self._deliveries.addressed(message).items()
             if state is State.FIRING:
-                self._mark_notified(told)
+                self._mark_notified(group)
             else:
-                self._mark_ended(told)
+                self._mark_ended(group)
         for channel, message in addressed:
             self._keeper.add(channel, message)
         await self._keeper.keep()
         for channel, message in addressed:
             self._deliveries.put(channel, message)
 
-    def _mark_notified(self, told: Mapping[Key, Listed]) -> None:
-        for key in told:
+    def _mark_notified(self, group: Mapping[Key, Listed]) -> None:
+        for key in group:
             self._unannounced.discard(key)
             alert = self._states.find(key)
             if alert is not None:
                 alert.told = True
                 self._keeper.note(key, alert)
 
-    def _mark_ended(self, told: Mapping[Key, Listed]) -> None:
-        for key in told:
+    def _mark_ended(self, group: Mapping[Key, Listed]) -> None:
+        for key in group:
             self._ended.pop(key).told = False
             self._keeper.note(key, self._states.find(key))
 
     def _record(self, changes: Changes) -> None:
-        """An audit event for what begins and what is over, which is its line in the log too."""
+        """Emit an audit event for each alert that fires or is over, which gives it a line in the log too."""
         self._emit(changes.fired, fired_alert)
         self._emit(changes.resolved, resolved_alert)
         left_out = self._states.left_out

@@ -1,12 +1,15 @@
-"""Which alerts there are, and what becomes of them: pending, firing, over. One look a second.
+"""Which alerts there are, and what becomes of them: pending, firing, over.
+
+A look evaluates the rules, once a second.
 
 Sans-I/O: rules, readings and time come in, what has changed goes out; others decide whom to notify.
 Durations are measured in what the caller says has gone by, so that a clock that jumps makes no alert and
 ends none; what is shown and kept is Unix time.
 
-A value that goes to and fro must not wake anybody every few minutes. So an alert is over only when its
-condition has not held for a while, and the while grows with every time the alert comes again soon after
-(`_CALM`): people hear of what flaps a few times; then it stays one alert until it has been calm for an hour.
+A value that goes up and down must not wake anybody every few minutes. So an alert is over only when its
+condition has not held for a while, and that while grows with every time the alert fires again soon after
+(`_CALM`): people are notified a few times of an alert that flaps; then it goes on firing until its condition
+has not held for an hour.
 """
 
 from __future__ import annotations
@@ -22,11 +25,13 @@ ALERTS_MAX = 10_000
 """Alerts at once, over all rules: some 10 MB. Of one half each rule has its share, whatever others have; the
 other half is for whichever comes first."""
 _CALM = (60_000, 300_000, 900_000, 3_600_000)
-"""Milliseconds without the condition until an alert is over that came once, twice, three times, more."""
+"""Milliseconds for which the condition must not hold until an alert is over: one that fired once, twice,
+three times, more often."""
 _REMEMBERED = (3_600_000, 3_600_000, 3_600_000, 14_400_000)
-"""Milliseconds after its end in which the same alert comes again, and not anew."""
+"""Milliseconds after its end within which an alert that fires again is the same one, and counts as often more
+(`Alert.times`); the places are those of `_CALM`."""
 _GAP_MAX = 300_000
-"""Milliseconds that a gateway may have been down, such that what was pending before goes on."""
+"""Milliseconds that a gateway may have been down for pending alerts to go on; after more they begin anew."""
 
 Key = tuple[str, Labels]
 
@@ -38,7 +43,7 @@ class Phase(StrEnum):
     """The condition holds, but not for its duration yet."""
     FIRING = "firing"
     OVER = "over"
-    """Kept for a while, so that one that comes back is known to be the same."""
+    """Resolved, and remembered for a while, so that one that fires again is known to be the same."""
 
 
 @dataclass(slots=True)
@@ -53,17 +58,17 @@ class Alert:
     since: int
     """When the condition began to hold, Unix milliseconds."""
     changed_at: int
-    """When it came into its phase, Unix milliseconds."""
+    """When it entered its phase, Unix milliseconds."""
     value: float
     """The last reading for which the condition held."""
     times: int = 0
     """How often it fired, each time soon after the last."""
     told: bool = False
-    """Whether people were told that it fires, and not yet that it is over."""
+    """Whether people were notified that it fires, and not yet that it is over."""
     held: int = 0
     """Milliseconds for which the condition has held."""
     calm: int = 0
-    """Milliseconds for which it has not."""
+    """Milliseconds for which the condition has not held."""
 
     @property
     def key(self) -> Key:
@@ -78,25 +83,25 @@ class Changes:
     fired: list[Alert] = field(default_factory=list)
     resolved: list[Alert] = field(default_factory=list)
     changed: set[Key] = field(default_factory=set)
-    """All whose phase is a different one, for whoever keeps them; some of these are no more."""
+    """All whose phase has changed, for whoever saves them; some of these alerts are gone."""
 
 
 class AlertStates:
     """All alerts of one gateway."""
 
     def __init__(self, rules: Sequence[Rule], began: int) -> None:
-        """`began`: when the process began to count, Unix milliseconds."""
+        """`began`: when the counters of this process began at 0, Unix milliseconds."""
         self._rules = {rule.name: rule for rule in rules}
         self._began = began
         self._by_rule: dict[str, dict[Labels, Alert]] = {}
         self._waited: dict[str, tuple[int, int]] = {}
         """Of rules that are not evaluated in each look: looks and milliseconds since the last time."""
         self._stale = set(self._rules)
-        """Rules to be evaluated anew when it is their turn."""
+        """Rules to be evaluated again when they are next due: their readings may have changed."""
         self._holds: dict[str, Mapping[Labels, float]] = {}
         """For which labels the condition of each rule holds, as it was last evaluated."""
         self.left_out: dict[str, int] = {}
-        """By rule the alerts for which there was no room at its last look; of others nothing."""
+        """By rule, how many alerts found no room at its last look; rules with none are not here."""
 
     def __iter__(self) -> Iterator[Alert]:
         for of_rule in self._by_rule.values():
@@ -107,16 +112,19 @@ class AlertStates:
         return self._by_rule.get(key[0], {}).get(key[1])
 
     def use(self, rules: Sequence[Rule]) -> None:
-        """These rules hold from now on; alerts of others are over at the next look."""
+        """These rules are in force from now on; alerts of others are over at the next look."""
         self._rules = {rule.name: rule for rule in rules}
         self._holds, self._stale, self.left_out = {}, set(self._rules), {}
 
     def has_rule(self, name: str) -> bool:
-        """Whether a rule of this name holds."""
+        """Whether a rule of this name is in force."""
         return name in self._rules
 
     def load(self, alerts: Iterable[Alert], now: int, last_alive: int) -> None:
-        """Go on from what was kept. `last_alive`: when the last gateway was last there, Unix milliseconds."""
+        """Go on from what was saved.
+
+        `last_alive`: when the last process was last known to run, Unix milliseconds.
+        """
         short = 0 <= now - last_alive <= _GAP_MAX
         for alert in alerts:
             if alert.phase is Phase.PENDING:
@@ -127,9 +135,11 @@ class AlertStates:
             self._add(alert)
 
     def look(self, readings: Readings, now: int, elapsed: int, *, news: bool = True) -> Changes:
-        """Evaluate every rule. `now` in Unix milliseconds; `elapsed` milliseconds went by since the last.
+        """Evaluate every rule that is due.
 
-        Without `news` in the readings rules are taken to hold as before, and alerts grow older by that.
+        `now` in Unix milliseconds; `elapsed` is since the last look, in milliseconds.
+
+        Without `news` in the readings, conditions hold for what they held for before, and only time goes by.
         """
         changes = Changes()
         if news:
@@ -189,7 +199,7 @@ class AlertStates:
         """How many alerts this rule may have: its share, and what others leave of the other half."""
         share = ALERTS_MAX // (2 * len(self._rules))
         beyond = sum(max(0, len(of) - share) for other, of in self._by_rule.items() if other != name)
-        # A change of the rules changes the shares, and ends none of the alerts that there are.
+        # Different rules make different shares, which end none of the alerts that there are.
         return max(share, ALERTS_MAX - share * (len(self._rules) - 1) - beyond)
 
     def _calm(self, alert: Alert, now: int, elapsed: int, changes: Changes) -> None:

@@ -1,4 +1,4 @@
-"""Reads the text of a condition, and refuses what can't be meant.
+"""Reads the text of a condition, and refuses what makes no sense.
 
     condition  = both { "or" both }
     both       = one { "and" one }
@@ -6,12 +6,12 @@
     operand    = number | time | "word" | series | ( "rate" | "increase" ) "(" series "," time ")"
     series     = name [ "{" label ( = | != ) "value" { "," ... } "}" ]
 
-A time is a number and s, m, h or d (`ms` too), and means seconds where it is compared. A word stands for a
-number that has a name: `service_status{service="bus"} == "down"`. `increase` is how much a counter has grown
-in that time, `rate` the same in a second.
+A time is a number and a unit (ms, s, m, h or d), and is compared as seconds. A word stands for a number that
+has a name: `service_status{service="bus"} == "down"`. `increase` is how much a counter has grown in that
+time, `rate` the same per second.
 
-Read from left to right, without going back: time and memory grow with the length of the text, which is
-bounded, as its depth is. What the condition then means is for `gateway.alerts.conditions`.
+It is read from left to right, without going back: time and memory grow with the length of the text, which is
+bounded, as is the depth of its brackets. What the condition then means is for `gateway.alerts.conditions`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from gateway.alerts.readings_protocol import Catalogue
 LENGTH_MAX = 1_000
 """Characters of a condition."""
 _DEPTH_MAX = 16
+"""Brackets and `not` within one another."""
 _PREFIX = "gateway_"
+"""May stand before a name, as in Prometheus."""
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -75,7 +77,7 @@ class _Reader:
         return self._tokens[self._at] if self._at < len(self._tokens) else ("end", "")
 
     def _take(self, *signs: str) -> str:
-        """The next token if it is one of these, else an empty text."""
+        """Take the next token if it is one of these, and return its text; else an empty one."""
         kind, text = self._next()
         if kind in {"sign", "name"} and text in signs:
             self._at += 1
@@ -241,7 +243,10 @@ def _shown(operand: Selector | float | str) -> str:
 
 
 def _keys_of(node: Node, catalogue: Catalogue) -> frozenset[str]:
-    """The labels that tell apart what this is true for. Raises NoCondition where two sides never meet."""
+    """The labels that distinguish what this is true for: those that `=` does not pin to a value.
+
+    Raises NoCondition if two sides have different ones, so that nothing on one matches anything on the other.
+    """
     if isinstance(node, Not):
         return _keys_of(node.of, catalogue)
     if isinstance(node, BoolOp):

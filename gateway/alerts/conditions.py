@@ -1,15 +1,15 @@
-"""Conditions of alerts: a small language over the readings, read once and asked once a second.
+"""Conditions of alerts: a small language over the readings, parsed once and evaluated once a second.
 
 Why it can be trusted with what a file says (docs/adr/0017): it has no loops, no calls but these two, no names
-but those of the catalogue, and bounds on length and depth, so each condition ends, costs little and raises
-nothing when it is asked. What can't be meant is refused when it is read: an unknown name or label, the rate
-of what goes up and down, a word that the series does not know.
+but those of the catalogue, and bounds on length and depth, so evaluating it always ends, costs little and
+raises nothing. What makes no sense is refused when it is parsed: an unknown name or label, the rate of what
+goes up and down, a word that the series does not have.
 
 A condition is true for some of the series it compares, and each of those is an alert of its own:
-`service_status == "down"` is true once for each service that is down. `and`, `or` and two series in one
-comparison go together where their labels are the same; labels that `=` pins to one value don't count there,
-and a side without labels goes together with all of the other. A series that nobody measures is never true,
-not even after `not`.
+`service_status == "down"` is true once for each service that is down. The two sides of `and`, `or` and a
+comparison are matched by their labels, which have to be the same; labels that `=` pins to one value don't
+count there, and a side without labels matches all of the other. Of a series that is not measured nothing is
+true, not even after `not`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SPAN_MAX = 86_400
 """Seconds that `rate` and `increase` may look back: as long as the history is."""
 _FINE_SPAN = 3_600
 _GAP_MAX = 25_000, 75_000
-"""Milliseconds between two points of a series: within the last hour, where the history has one each ten
-seconds, and before, where it has one a minute. A series whose first point lies further within the time asked
-for may have begun there."""
+"""Milliseconds that may lie between two points of a series: within the last hour, where the history has one
+every ten seconds; and before, where it has one a minute. If the first point lies further than this after the
+start of the time asked for, the series may have begun there."""
 COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -40,7 +40,7 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """The series of one name whose labels fit; with a function, what that makes of their past."""
+    """The series of one name whose labels fit; with a `function`, what that makes of their last `seconds`."""
 
     name: str
     equal: Labels = ()
@@ -49,7 +49,7 @@ class Selector:
     seconds: int = 0
 
     def fits(self, labels: Labels) -> bool:
-        """Whether a series with these labels is meant."""
+        """Whether a series with these labels is selected."""
         if not self.equal and not self.unequal:
             return True
         has = dict(labels)
@@ -79,7 +79,7 @@ class BoolOp:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The opposite, for what there is."""
+    """The opposite, for the series that are measured."""
 
     of: Node
 
@@ -89,12 +89,12 @@ Node: TypeAlias = Comparison | BoolOp | Not
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition that was read."""
+    """A condition that was parsed."""
 
     text: str
     node: Node
     names: frozenset[str]
-    """Of the readings that it asks for."""
+    """The names of the readings that it asks for."""
 
     def __str__(self) -> str:
         return self.text
@@ -102,7 +102,7 @@ class Condition:
     def holds(self, readings: Readings, *, now: int, began: int) -> dict[Labels, float]:
         """For which labels it is true now, each with the number that makes it so.
 
-        `now` and `began`, when counting began at nothing, are Unix milliseconds. Never raises.
+        `now`, and `began`, when the counters of this process began at 0, are Unix milliseconds. Never raises.
         """
         moment, node = _Moment(readings, now, began), self.node
         if isinstance(node, Comparison) and isinstance(node.left, Selector) and isinstance(node.right, float):
@@ -123,7 +123,7 @@ class _Moment:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a part of the condition came to, for one set of labels."""
+    """What evaluating a part of the condition gave, for one set of labels."""
 
     true: bool
     value: float
@@ -173,7 +173,7 @@ def _values(operand: Selector, moment: _Moment) -> list[tuple[Labels, float]]:
 def growth(points: Sequence[tuple[int, float]]) -> float:
     """How much a counter has grown from the first of these points to the last.
 
-    One that starts again at nothing, with its process, has grown by what it shows then.
+    One that began again at 0, with a new process, has grown by what it shows then.
     """
     grown, before = 0.0, points[0][1]
     for _, value in points[1:]:
@@ -185,9 +185,9 @@ def growth(points: Sequence[tuple[int, float]]) -> float:
 def _grown_before(
     operand: Selector, labels: Labels, points: Sequence[tuple[int, float]], moment: _Moment
 ) -> float:
-    """How much it has grown within the time asked for until the first of its points there.
+    """How much it has grown from the start of the time asked for to its first point after that.
 
-    That is all of its first number if it began there: the first refused login that there is makes its series.
+    If the series began there that is its first number: for example, the first refused login makes a series.
     """
     first_at, first = points[0]
     start = moment.now - operand.seconds * 1_000
@@ -207,7 +207,7 @@ def _joined(
     *,
     measured: Comparison | None = None,
 ) -> _ByKey:
-    """What both sides have, and for a side without labels what the other has."""
+    """What both sides have; if one has no labels, what the other has."""
     if len(left) == 1 and () in left:
         pairs = [(key, left[()], one) for key, one in right.items()]
     elif len(right) == 1 and () in right:
@@ -222,7 +222,7 @@ def _joined(
 
 
 def _either(left: _ByKey, right: _ByKey) -> _ByKey:
-    """What one side has. One without labels that is true is true for all of the other."""
+    """What either side has. If one has no labels and is true, it is true for all labels of the other."""
     found: _ByKey = {}
     for key in dict.fromkeys([*left, *right]):
         if key == () and (any(left) or any(right)):
@@ -235,7 +235,7 @@ def _either(left: _ByKey, right: _ByKey) -> _ByKey:
 
 
 def _merged(*labels: Labels) -> Labels:
-    """All of these, but a label with two values, which tells nothing apart."""
+    """All of these labels, without any that has two values."""
     values: dict[str, set[str]] = {}
     for label, value in (pair for one in labels for pair in one):
         values.setdefault(label, set()).add(value)

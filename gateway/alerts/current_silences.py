@@ -1,4 +1,4 @@
-"""The silences as the store has them now: of which alerts nobody is told for a while."""
+"""The silences as the store has them now: of which alerts nobody is notified for a while."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from gateway.store import Store, StoreError
 from gateway.store.alerts import Silence
 
 _LOOKS = 30
-"""Rounds after which they are read whatever the store's mark says."""
+"""Looks after which they are read even if the store seems not to have changed."""
 
 
 class Silences:
-    """Follows the store. While it does not answer those before hold, until they are over."""
+    """Follows the store. While that does not answer, the silences it had last are in force until they end."""
 
     def __init__(self, store: Store, now: Callable[[], int]) -> None:
         """`now` gives Unix milliseconds."""
@@ -31,9 +31,9 @@ class Silences:
                 self._silences = await self._store.alerts.silences()
                 self._mark = mark
         except StoreError:
-            return  # the directory tells that the store is gone
+            return  # the directory of devices logs that the store fails
 
     def fit(self, rule: str, labels: Mapping[str, str]) -> bool:
-        """Whether nobody is to be told of such an alert now."""
+        """Whether nobody is to be notified of such an alert now."""
         now = self._now() / 1_000
         return any(one.until > now and one.fits(rule, labels) for one in self._silences)

@@ -1,7 +1,7 @@
-"""Delivers messages through the channels: each by itself, bounded, again and again until it arrives.
+"""Delivers messages through the channels: through each independently, and again and again until one arrives.
 
-A channel that hangs or fails holds up nothing and nobody: it has a queue and a task of its own. Its fault is
-logged once, and is a reading (`channel_status`), so that a rule can report it through the other channels.
+A channel that hangs or fails holds up nothing else: it has a bounded queue and a task of its own. That it
+fails is logged once, and is a reading (`channel_status`), so that a rule can report it through the others.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from gateway.alerts.shipped_rules import CHANNEL_RULE
 from gateway.observe.logs import get_logger
 
 WAITING_MAX = 100
-"""Messages that wait for one channel; of more the oldest is dropped."""
+"""Messages that wait for one channel at most; the oldest is dropped for one more."""
 AGE_MAX = 86_400_000
-"""Milliseconds after which a message is not worth delivering."""
+"""Milliseconds after which a message is no longer worth delivering."""
 _PAUSES = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Seconds after the first failure, the second ..."""
+"""Seconds to wait after the first failure in a row, the second, and so on."""
 _IN_A_ROW = 3
-"""Attempts for one message before the next has its turn: one that a service never takes stops no other."""
+"""Attempts to deliver one message before the next is tried: one that a service never takes holds up no
+other."""
 
 _log = get_logger()
 
@@ -69,9 +70,9 @@ class Deliveries:
         done: Callable[[str, str], None],
         pauses: tuple[float, ...] = _PAUSES,
     ) -> None:
-        """`start` runs a task, `now` gives Unix milliseconds.
+        """`make` makes a channel, `start` runs a task, `now` gives Unix milliseconds.
 
-        `done` is called with a message id and a channel once it waits there no more: delivered, or given up.
+        `done` is called with the ids of message and channel once it was delivered there, or given up.
         """
         self._make = make
         self._start = start
@@ -81,9 +82,9 @@ class Deliveries:
         self._workers: dict[str, _Worker] = {}
 
     def use(self, channels: Iterable[ChannelSettings], *, anew: bool = False) -> None:
-        """Deliver through these from now on. What waits for a channel waits on, whatever is new about it.
+        """Deliver through these from now on. What waits for a channel still waits if its settings change.
 
-        `anew`: what holds for all channels has changed, so that each is made again.
+        `anew`: a setting of all channels has changed, so each is made again.
         """
         wanted = {one.name: one for one in channels}
         for name, worker in list(self._workers.items()):
@@ -142,7 +143,7 @@ class Deliveries:
                     await asyncio.sleep(pause)
 
     async def _attempt(self, worker: _Worker, message: Message) -> float:
-        """Try once; how long to wait before anything else is tried."""
+        """Try once; return how many seconds to wait before the next attempt, of whatever message."""
         name = worker.settings.name
         if self._now() - message.at > AGE_MAX:
             worker.waiting.remove(message)
@@ -179,7 +180,7 @@ class Deliveries:
         if worker.attempts[message.message_id] % _IN_A_ROW == 0 and message in worker.waiting:
             worker.waiting.remove(message)
             worker.waiting.append(message)
-        # Not all gateways again at the same moment at a service that comes back.
+        # Spread at random, so that not all gateways come at the same moment to a service that is back.
         return pause * (1 + secrets.randbelow(200) / 1_000)
 
     def _give_up(self, worker: _Worker, message: Message, why: str) -> None:

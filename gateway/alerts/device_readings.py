@@ -1,8 +1,8 @@
-"""What single devices do, for the rules and metrics that ask for it: counted while one does, and no longer.
+"""What single devices do, counted only while a rule or a metric asks for it.
 
-Kept apart from the history, which has room for no series of each device. Some numbers of each device, and
-their past of a quarter of an hour; all of it begins anew with the process. Logins come as audit events,
-messages and bytes are read from the devices' budgets every ten seconds, so that no message costs more for it.
+Apart from the history, which has no room for a series per device: some numbers of each device, and their last
+quarter of an hour. All of it begins anew with the process. Logins come as audit events; messages and bytes
+are read from the devices' budgets every ten seconds, so that no message costs more for it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ NEW_ADDRESSES = "device_new_addresses_total"
 MESSAGE_BYTES = "device_message_bytes"
 SILENT_SECONDS = "device_silent_seconds"
 NAMES = frozenset({WRONG_LOGINS, CONNECTS, MESSAGES, BYTES, NEW_ADDRESSES, MESSAGE_BYTES, SILENT_SECONDS})
-"""What is answered here. What the history has of all devices together may begin with the same word."""
+"""The readings that are given here. Names of the history may begin with the same word: they are of all
+devices together."""
 SPAN_MAX = 900
-"""Seconds that a rule may look back."""
+"""Seconds that a rule on these readings may look back."""
 _PAST_MS = 30_000
-"""Between two points of the past."""
+"""Milliseconds between two points of the past."""
 
 Passed: TypeAlias = Mapping[str, tuple[int, int]]
 """By device the messages and bytes that came from it since its budget was made."""
@@ -39,7 +40,7 @@ class DeviceReadings:
     def __init__(
         self, now: Callable[[], int], passed: Callable[[], Passed], devices: Callable[[], Iterable[str]]
     ) -> None:
-        """`now` gives Unix milliseconds; `devices` the ids of those that may connect."""
+        """`now` gives Unix milliseconds, `passed` what came from each device, `devices` who may connect."""
         self._now = now
         self._passed = passed
         self._devices = devices
@@ -56,7 +57,7 @@ class DeviceReadings:
         """How often something was counted or sampled."""
 
     def use(self, names: Iterable[str], labelled: Sequence[str] = ()) -> None:
-        """Count what these readings need, all of them while devices are `labelled`, and nothing else."""
+        """Count what these readings need, and nothing else; all of them for metrics of `labelled` devices."""
         self._labelled = tuple(labelled)
         wanted = NAMES if labelled else NAMES.intersection(names)
         if wanted and not self._wanted:
@@ -68,7 +69,7 @@ class DeviceReadings:
         self._wanted = wanted
 
     def last_heard(self, device: str, at: int) -> None:
-        """This device was silent since then when the gateway before ended; Unix milliseconds."""
+        """When the last process ended nothing had come from this device since `at`, Unix milliseconds."""
         if device in self._known:
             self._heard[device] = at
 
@@ -80,7 +81,7 @@ class DeviceReadings:
         there = touched.intersection(self._devices())
         for device in touched - there:  # a new one may get its id
             self._forget(device)
-        # Not silent since the gateway began, but since it may connect.
+        # A new device has been silent since it may connect, not since the process began.
         self._heard |= dict.fromkeys(there - self._known, self._now())
         self._known = self._known - touched | there
 
@@ -99,7 +100,7 @@ class DeviceReadings:
         self._count(name, event.device, event.count)
 
     def moved(self, device: str) -> None:
-        """It logged in from an address that it was not seen at before."""
+        """The device logged in from an address at which it was not seen before."""
         if self._wanted:
             self._count(NEW_ADDRESSES, device, 1)
 
@@ -133,10 +134,11 @@ class DeviceReadings:
                 self._past.popleft()
 
     def news(self) -> int:
-        """A number that is the same while nothing is to be evaluated anew, but for what time alone changes.
+        """A number that changes whenever a rule on these readings has to be evaluated again.
 
-        That is windows that slide, and silence: it is known to ten seconds, and to evaluate all rules of some
-        thousand devices every second for it would cost a message more than anything else that is watched.
+        It does not change with time alone, by which devices are silent for longer and counts drop out of the
+        time that a rule looks back: these are exact to ten seconds, for to evaluate rules on some thousand
+        devices every second would take more from messages than anything else that is watched.
         """
         return self._changes
 
@@ -150,7 +152,7 @@ class DeviceReadings:
         return {_labels(device): float(count) for device, count in self._counts.get(name, {}).items()}
 
     def labelled(self, name: str) -> Mapping[str, float]:
-        """The newest number of each device that the metrics name, if it may connect; a count begins at 0."""
+        """The newest number of each device in `labelled` that may connect; a count begins at 0."""
         there = [device for device in self._labelled if device in self._known]
         if not there:
             return {}

@@ -1,4 +1,4 @@
-"""The history, and beside it what is known of this very second: a lost bus needs no sample to be seen."""
+"""Readings of the history, and beside it newer ones: a lost bus is seen before the next sample."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class LiveReadings:
     """Readings of several sources, by name."""
 
     def __init__(self, history: Readings, live: Mapping[str, Live], others: Mapping[str, Readings]) -> None:
-        """`live` gives the newest numbers of a name, beside those of the history or in their place.
+        """`live` gives the numbers of a name as they are this second; they replace or add to the history's.
 
-        `others` are asked for their names in the place of the history.
+        `others` are asked instead of the history, each for the names it stands under.
         """
         self._history = history
         self._live = live

@@ -3,8 +3,8 @@
 Owns when a message leaves, what is in it, and its form while it waits in the store. How a channel writes it
 is for the channels. Sans-I/O.
 
-Alerts that come within two seconds are one message, whatever their rules. Of a rule that goes on finding
-more, five messages leave at once, and then one every five minutes, with all that has come meanwhile.
+Alerts that come within two seconds make one message, whatever their rules. If a rule goes on finding more,
+five messages are sent at once, and then one every five minutes, with all that has come meanwhile.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from gateway.alerts.alert_states import Alert, Key
 from gateway.alerts.rules import Severity
 
 _TOGETHER = 2_000
-"""Milliseconds that the first waits for others."""
+"""Milliseconds that the first alert waits for others."""
 _AT_ONCE = 5
+"""Messages about a rule that may be sent one after the other."""
 _EACH = 300_000
-"""Milliseconds until one more may leave, once so many about a rule have left at once."""
+"""Milliseconds until one more may be sent, once that many were."""
 LISTED_MAX = 100
-"""Alerts that a message names one by one; of all it has the number."""
+"""Alerts that a message lists; of the others it has the number."""
 
 
 class State(StrEnum):
@@ -58,7 +59,7 @@ class Message(msgspec.Struct, frozen=True):
     at: int
     """Unix milliseconds."""
     alerts: tuple[Listed, ...]
-    """The gravest first; those of most rules among them, if they are more than can be listed."""
+    """The gravest first. If there are more than can be listed, some of each rule."""
     counts: Mapping[str, int]
     """How many there are of each rule, listed or not."""
 
@@ -85,7 +86,7 @@ def message_of(state: State, alerts: Sequence[Listed], *, node: str, at: int) ->
 
 
 def _listed(alerts: Sequence[Listed]) -> list[Listed]:
-    """As many as are named, of each rule some."""
+    """Those that are listed, some of each rule."""
     if len(alerts) <= LISTED_MAX:
         return list(alerts)
     share = max(1, LISTED_MAX // len({one.alert for one in alerts}))
@@ -104,10 +105,11 @@ class Grouping:
     def __init__(self) -> None:
         self._waiting: dict[State, dict[Key, tuple[Listed, int]]] = {state: {} for state in State}
         self._left: dict[tuple[State, str], tuple[float, int]] = {}
-        """Of each rule: the messages that may leave at once, and when there were so many."""
+        """The token bucket of each state and rule: how many messages may be sent, and when that was
+        reckoned."""
 
     def add(self, state: State, alert: Alert, now: int, *, note: str = "") -> None:
-        """Send this alert. One whose beginning still waits when it is over is sent in neither state."""
+        """Have this alert sent. One that is over before it was sent as firing is not sent at all."""
         if state is State.RESOLVED and self.waits(State.FIRING, alert.key):
             self.drop(State.FIRING, alert.key)
             return

@@ -1,6 +1,6 @@
-"""The readings that conditions may use: those of the history, and what alerts themselves know besides.
+"""The readings that conditions may use: those of the history, of the channels and of single devices.
 
-So a file is judged before anything was measured, and `gateway check` judges it without a gateway.
+So monitoring.toml is checked before anything is measured, and by `gateway check` without a running gateway.
 """
 
 from __future__ import annotations

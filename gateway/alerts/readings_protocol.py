@@ -1,6 +1,7 @@
-"""The numbers that conditions compare: how they are named and asked for, and which there are.
+"""Readings: the numbers that conditions compare, how they are named and asked for.
 
-Owns the form alone. `gateway.observe` keeps the history; tests hand in a dict.
+A reading has a name, and under it one series per set of labels; the numbers of a series over time are its
+points. Owns the form alone: `gateway.observe` keeps the history; tests hand in a dict.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
-"""Pairs of label and value, in the order of the labels. Empty for a number that there is once."""
+"""Pairs of label and value, in the order of the labels. Empty for a reading of a single series."""
 
 
 class Readings(Protocol):
-    """What was measured, by name. `gateway_` stands before no name here."""
+    """What was measured, by name. Names here are without the `gateway_` that they have in Prometheus."""
 
     def latest(self, name: str) -> Mapping[Labels, float]:
-        """The newest number of each series of this name; of one that is not measured any more, none."""
+        """The newest number of each series of this name, without those that are no longer measured."""
 
     def since(self, name: str, seconds: int) -> Mapping[Labels, Sequence[tuple[int, float]]]:
         """What was measured in the last `seconds`: Unix milliseconds and number, the oldest first."""
@@ -29,9 +30,9 @@ class Series:
 
     labels: tuple[str, ...] = ()
     words: Mapping[str, float] = field(default_factory=dict)
-    """What a condition may write for a number: of a state its name."""
+    """The names that a condition may write for numbers that stand for states, such as "down"."""
     grows: bool = False
-    """Whether it only grows, and so has a rate."""
+    """Whether it is a counter, and so has a rate."""
     span_most: int = 86_400
     """Seconds of its past that are kept."""
 

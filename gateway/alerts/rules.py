@@ -1,4 +1,4 @@
-"""What a rule of alerts is. Which there are is for `shipped_rules` and monitoring.toml to say."""
+"""What a rule of alerts is. The rules themselves come from `shipped_rules` and monitoring.toml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.alerts.device_readings import NAMES
 
 
 class Severity(StrEnum):
-    """How much it matters, the least first."""
+    """How grave an alert is, the least grave first."""
 
     INFO = "info"
     WARNING = "warning"
@@ -29,7 +29,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When somebody is to be told, and what."""
+    """When people are notified, and of what."""
 
     name: str
     condition: Condition
@@ -41,5 +41,5 @@ class Rule:
 
     @property
     def looks(self) -> int:
-        """Rounds between two looks: what is asked of each device costs as much as there are devices."""
+        """Rounds from one evaluation to the next: a rule on single devices costs more the more there are."""
         return 3 if NAMES & self.condition.names else 1

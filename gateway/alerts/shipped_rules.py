@@ -1,4 +1,4 @@
-"""The rules that hold without a file, and those that a file only has to name to switch them on.
+"""The rules that are in force without a file, and those that monitoring.toml switches on by naming them.
 
 Their names and what they watch are public: monitoring.toml changes a shipped rule by its name.
 """
@@ -24,11 +24,11 @@ class ShippedRule:
     severity: Severity
     summary: str
     on: bool = True
-    """Whether it holds though no file names it."""
+    """Whether it is in force without being named in monitoring.toml."""
 
 
 _OTHERS = ", ".join(f'service!="{one}"' for one in ("bus", "validity", "disk", "loop", "audit"))
-"""All checks of health but those with a rule of their own: one thing that goes wrong is one alert."""
+"""All checks of health but those with a rule of their own, so that one fault is one alert."""
 
 SHIPPED: tuple[ShippedRule, ...] = (
     ShippedRule("cpu_high", "cpu_percent > 80", 300, Severity.WARNING, "The gateway's machine is busy."),

@@ -1,7 +1,8 @@
-"""Reports what `gateway-admin` did, which leaves its events in the store: it has no audit of its own.
+"""Reports what `gateway-admin` did: it has no audit of its own, and leaves its events in the store.
 
-Each is in the audit trail once, by its id, whenever this process is killed: it is forgotten in the store only
-when the trail has it on disk, and what a killed process had put there and not forgotten is found there again.
+Each event is in the audit trail exactly once, by its id, even if this process is killed at any moment: the
+store forgets it only when the trail has it on disk; and what a killed process had written to the trail, but
+the store not yet forgotten, is found in the trail by the next one.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class AdminEventReporter:
         self._saves = saves
         self._commits = asyncio.Event()
         self._done = False
-        """Whether all could be reported, and forgotten, when it was looked at last."""
+        """Whether at the last look all could be reported, and the store could forget it."""
         self._last = 0
-        """The number of the last one that was reported and that the store has not forgotten."""
+        """The number of the last event that was reported and is still in the store; 0: there is none."""
 
     async def run(self) -> None:
-        """Look after each commit, and every minute in any case; every second while it can't be done."""
+        """Report after each commit, and every minute in any case; every second while store or trail fail."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS if self._done else _AGAIN_SECONDS):
@@ -62,8 +63,8 @@ class AdminEventReporter:
         self._done = False
         try:
             await self._keep()
-            for number, noted in await self._store.admin_events.waiting(after=self._last):
-                await self._emit(number, noted)
+            for number, fields in await self._store.admin_events.waiting(after=self._last):
+                await self._emit(number, fields)
                 self._last = number
             await self._keep()
             if self._last:
@@ -77,7 +78,7 @@ class AdminEventReporter:
         self._saves.done("events of gateway-admin")
 
     async def _keep(self) -> None:
-        """Wait until the trail has what was reported. Raises OSError."""
+        """Wait until what was reported is in the trail on disk. Raises OSError."""
         if self._trail is not None and self._last:
             await self._trail.durable()
 
@@ -88,26 +89,27 @@ class AdminEventReporter:
         if self._trail is not None:
             await self._trail.looked_through(size)
 
-    async def _emit(self, number: int, noted: Mapping[str, object]) -> None:
+    async def _emit(self, number: int, fields: Mapping[str, object]) -> None:
         if self._reported_before is None:
             self._reported_before = await self._trail.ids_before() if self._trail else frozenset()
-        event = _event(number, noted)
+        event = _event(number, fields)
         if event is None:
             _log.error("event not reported", reason="the store holds one that says nothing")
         elif event.id not in self._reported_before:
             self._audit.emit(event)
 
 
-def _event(number: int, noted: Mapping[str, object]) -> AuditEvent | None:
-    time, reason, device, actor = (noted.get(name) for name in ("time", "reason", "device", "actor"))
+def _event(number: int, fields: Mapping[str, object]) -> AuditEvent | None:
+    """The event with these fields, as the store has it in row `number`; None if they make none."""
+    time, reason, device, actor = (fields.get(name) for name in ("time", "reason", "device", "actor"))
     if type(time) is not int or not isinstance(reason, str) or not isinstance(actor, str):
         return None
     if device is not None and not isinstance(device, str):
         return None
     try:
-        report = report_of_admin(str(noted.get("kind")), str(noted.get("outcome")), reason)
+        report = report_of_admin(str(fields.get("kind")), str(fields.get("outcome")), reason)
     except ValueError:
         return None
     event = AuditEvent.of(report, Origin(source=Source.HOUSE, device=device, address=actor), time)
     # One of an older version has no id of its own.
-    return replace(event, id=str(noted.get("id") or f"row-{number}"))
+    return replace(event, id=str(fields.get("id") or f"row-{number}"))

@@ -31,9 +31,10 @@ def build_data_plane(
     refused: RefusedClients,
     parts: RunningParts,
 ) -> DataPlane:
-    """Nobody is connected yet. What got no line of its own is logged at the end.
+    """The data plane, with no connection yet.
 
-    `find` gives the device of an id as the store has it now.
+    `find` gives the device with an id, as the store has it now. When the gateway stops, connects and
+    strangers that got no log line of their own are logged as counts.
     """
     rates = Rates(context.now)
 

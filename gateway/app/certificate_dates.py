@@ -1,7 +1,7 @@
 """Looks at the dates of the certificates for as long as the gateway runs: for health, log and metrics.
 
-What is in force is `gateway.app.followers`'s to say, what the dates mean
-`gateway.pki.certificate_validity`'s.
+Which certificates are in force is decided in `gateway.app.followers`; what their dates mean, in
+`gateway.pki.certificate_validity`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from gateway.system.file_change_marks import Mark, marks
 from gateway.system.file_notices import FileNotices
 
 _LOOK_SECONDS = 2.0
-"""Where no notice of a change comes."""
+"""Between two looks at the files, where the system sends no notice of a change."""
 
 _log = get_logger()
 
 
 def certificates_of(settings: Settings) -> list[Certificate]:
-    """Those that a gateway with these settings uses."""
+    """The certificates that a gateway with these settings uses."""
     server = settings.tls_cert_path if settings.tls_enabled else None
     return in_use(server, settings.tls_client_ca_path, settings.mqtt_ca_path)
 
@@ -34,7 +34,7 @@ def _files(settings: Settings) -> list[Path]:
 
 
 class CertificateDates:
-    """Tells when a certificate is expired, not valid yet, or in the last third of its life."""
+    """Knows which certificates are expired, not valid yet, or in the last third of their lives."""
 
     def __init__(self, settings: Settings, now: Callable[[], float]) -> None:
         """`now` gives Unix seconds."""
@@ -44,8 +44,8 @@ class CertificateDates:
         self._seen: dict[str, Mark] = {}
         """The files as they were when they were read last."""
         self._changed = False
-        """Whether they had changed then: what is written in the same tick of the file clock leaves the mark
-        as it was, and is found by reading once more."""
+        """Whether they had changed at the last look. Then they are read once more at the next: a second
+        write within one tick of the file system's clock does not change a mark."""
         self._faults: list[str] = []
         self._warnings: list[str] = []
         self._notices = FileNotices(lambda: _files(settings))
@@ -61,17 +61,17 @@ class CertificateDates:
         return True, "good, and not in the last third of their lives"
 
     def expiries(self) -> Mapping[str, float]:
-        """Until when those of each name are good, the first of them: Unix seconds."""
+        """When the first certificate of each name expires, in Unix seconds. A name is what it is used for."""
         names = {one.name for one in self._certificates}
         return {name: min(one.end for one in self._certificates if one.name == name) for name in names}
 
     def starts(self) -> Mapping[str, float]:
-        """Since when those of each name are good, the last of them: Unix seconds."""
+        """When the last certificate of each name becomes valid, in Unix seconds."""
         names = {one.name for one in self._certificates}
         return {name: max(one.start for one in self._certificates if one.name == name) for name in names}
 
     def life_left(self) -> Mapping[str, float]:
-        """What is left of the lives of those of each name, of the first to end: from 1 to 0."""
+        """The share of its life that is left of a certificate, from 1 to 0; by name, the least."""
         found: dict[str, float] = {}
         for one in self._certificates:
             left = (one.end - self._now()) / max(1, one.end - one.start)
@@ -90,7 +90,7 @@ class CertificateDates:
         return found
 
     async def run(self) -> None:
-        """Look when files may have changed, and now and then, for time goes by. For ever."""
+        """Look when files may have changed, and now and then in any case, for dates come nearer. For ever."""
         try:
             while True:
                 await self._notices.wait(_LOOK_SECONDS)
@@ -103,7 +103,10 @@ class CertificateDates:
         self._take(self._read())
 
     def _read(self) -> Sequence[Certificate]:
-        """In a thread. To take certificates apart costs much more than a look at their files."""
+        """Called in a thread.
+
+        Parsing certificates costs much more than a look at the marks of their files.
+        """
         seen = marks(_files(self._settings))
         changed = seen != self._seen
         if not changed and not self._changed:
@@ -114,7 +117,7 @@ class CertificateDates:
     def _take(self, certificates: Sequence[Certificate]) -> None:
         self._certificates = certificates
         faults, warnings = faults_and_warnings(certificates, self._now())
-        # Days pass in the words: a warning is logged when its certificate is a new one to be warned of.
+        # A warning counts the days that are left: without them, each certificate is logged once, not daily.
         for fault in faults:
             if fault not in self._faults:
                 _log.error("certificate not valid", reason=fault)

@@ -76,7 +76,7 @@ _Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class _Core:
-    """What serves devices, and what both sides of the gateway ask."""
+    """What serves devices, and what the control side (ARCHITECTURE.md) asks too."""
 
     store: Store
     directory: Directory
@@ -139,7 +139,7 @@ class Gateway:
         return self._parts.failed
 
     async def start(self, made: Sequence[str]) -> None:
-        """Open everything, the port for devices last; `made` is what was made for it. Raises StartError."""
+        """Open everything, the port for devices last; `made` is from `prepare`. Raises StartError."""
         settings, context = self._settings, self._context
         certificates = CertificateFollower(settings)  # before the files are read
         monitoring = MonitoringFollower(settings)
@@ -163,6 +163,7 @@ class Gateway:
             parts=self._parts,
         )
         self._http_bound = api.acceptor.bound
+        # A handshake draws random numbers, and what it takes of the loop is to be seen.
         looks = self._snapshots.make_sure, self._lag.soon
         core.devices.acceptor.before_peer = api.acceptor.before_peer = looks
         health, measuring, watching = await self._watch(core, followers, keys)
@@ -203,7 +204,7 @@ class Gateway:
         settings, context, plane = self._settings, self._context, core.plane
         validity = CertificateDates(settings, lambda: context.now() / 1_000)
         durations, lag, system = Durations(), self._lag, SystemLoad(settings.gateway_data_dir)
-        lag.works = lambda: bool(plane.registry.live)
+        lag.is_busy = lambda: bool(plane.registry.live)
         prefix, node = settings.service_topic_prefix, settings.gateway_node
         probe = BusProbe(plane.bus, context, prefix, node, heard=durations.bus_round_trip.observe)
         health = open_checks(
@@ -281,7 +282,7 @@ class Gateway:
         self._parts.keep(self._signals.reload(reads))
 
     def feed_watchdog(self, seconds: float | None) -> None:
-        """Notify the service manager this often that the event loop turns; None: it does not ask."""
+        """Notify the service manager every `seconds` that the event loop runs; None: it did not ask to be."""
         if seconds is not None:
             self._parts.keep(every(seconds, partial(notify, "WATCHDOG=1")))
 

@@ -26,13 +26,13 @@ class OpenedBus(NamedTuple):
 
     bus: Bus
     authority: BusAuthority | None
-    """The CA that it is believed by, if there is one."""
+    """Follows the file of the CA that its certificate is verified with; None where no CA is set."""
     note: str
-    """What a start says of it."""
+    """What the startup banner says of it."""
 
 
 async def open_bus(settings: Settings, context: Context, parts: RunningParts) -> OpenedBus:
-    """The bus, and its credentials in `context`. Raises OSError or SSLError."""
+    """Return the bus, and put the credentials for it into `context`. Raises OSError or SSLError."""
     address = settings.bus
     if address is None:
         return await _embedded(context, parts)
@@ -73,7 +73,7 @@ def bus_services(
     *,
     tasks: Tasks,
 ) -> BusServices:
-    """The service topics on the bus itself (GATEWAY_BUS_SERVICES), to be run."""
+    """What serves the service topics on the bus itself (GATEWAY_BUS_SERVICES); the caller runs it."""
     return BusServices(
         plane.context,
         plane.bus,

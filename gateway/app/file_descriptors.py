@@ -12,11 +12,12 @@ from gateway.policy.engine.limits import Limits
 
 _OF_A_CONNECTION = 2
 _BESIDE = 2_400
-"""For peers that have not said who they are (TLS handshakes among them), HTTPS, the store and files."""
+"""Descriptors for all else: peers that have not said who they are (TLS handshakes among them), HTTPS, the
+store and files."""
 
 
 def needed(limits: Limits) -> int:
-    """Descriptors that as many connections take as the limits allow."""
+    """How many descriptors it takes to serve all the connections that the limits allow."""
     return limits.connections * _OF_A_CONNECTION + _BESIDE
 
 
@@ -27,7 +28,7 @@ def allowed() -> int:
 
 
 def ask_for(limits: Limits) -> None:
-    """Have as many as needed, or as the system lets us: most shells start with 1,024."""
+    """Raise the soft limit to what is needed, as far as the hard one allows: most shells start with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(needed(limits), allowed())
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -35,7 +36,10 @@ def ask_for(limits: Limits) -> None:
 
 
 def connections_that_fit(files: int) -> int:
-    """Established connections for which `files` descriptors are enough."""
+    """Established connections for which `files` descriptors are enough; an eighth of them where that is more.
+
+    Where there are hardly more descriptors than the rest may need, some connections are let in all the same.
+    """
     return max((files - _BESIDE) // _OF_A_CONNECTION, files // 8)
 
 

@@ -16,14 +16,14 @@ from gateway.observe.logs import configure, get_logger
 from gateway.system.service_manager import notify, watchdog_seconds
 
 _SWITCH_SECONDS = 0.000_2
-"""After which a thread that runs Python lets the event loop go on, as often as a socket has something: with
-CPython's own 5 ms all messages queued while a policy was read."""
+"""After how many seconds a thread that runs Python gives the interpreter's lock back to the event loop. With
+CPython's own 5 ms all messages queued up while a policy was read."""
 
 _log = get_logger()
 
 
 def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
-    """Serve until SIGINT or SIGTERM. The exit code: 0; 1 if it can't go on; 1 or 2 if it can't start.
+    """Serve until SIGINT or SIGTERM. Return the exit code: 0; 1 if it can't go on; 1 or 2 if it can't start.
 
     Why it can't start is on stderr.
 
@@ -42,7 +42,7 @@ def run(settings: Settings, warnings: Sequence[str] = ()) -> int:
 
 
 async def _serve(settings: Settings) -> bool:
-    """Whether it stopped because a part of it failed."""
+    """Serve, and return whether it stopped because a part of it failed."""
     signals = Signals()
     policy = check(settings)
     ask_for(policy.limits)

@@ -1,4 +1,4 @@
-"""When the garbage collector looks at old objects again: only with a reason, for all messages wait."""
+"""When the garbage collector goes through old objects: only with a reason, for all messages wait for it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ import sys
 from gateway.app.periodic import every
 
 _LOOK_SECONDS = 5.0
-"""To count what is allocated takes a tenth of a millisecond, and doubles in no second."""
+"""Between two counts of what is allocated: one takes 0.1 ms, and the number does not double within a
+second."""
 _NEVER = 1_000_000_000
+"""A threshold of the collector that is never reached."""
 
 
 class FullCollections:
     """Runs the full garbage collections, for which all messages wait, only when there is a reason.
 
-    CPython has one for each quarter more of what it tracks, so reading a policy made it look through all
-    connections several times over. Nor does it look a second time at what survived the first: each connection
-    would be looked through twice. What the gateway lets go of is freed without: cycles are rare (an error
-    and its traceback). What they hold is never more than the rest.
+    CPython itself runs one whenever what it tracks has grown by a quarter, so reading a policy made it go
+    through all connections several times over. The middle generation is off too: it would go through each
+    connection a second time. What the gateway drops is freed by its reference counts; cycles are rare (an
+    error and its traceback). They never hold more than all else: at twice the memory a collection runs.
     """
 
     def __init__(self) -> None:
-        """Collect now; what is there stays for ever, and is not looked through again."""
+        """Collect now.
+
+        What is left is there for good, and no later collection goes through it (gc.freeze).
+        """
         gc.set_threshold(gc.get_threshold()[0], _NEVER, _NEVER)
         gc.collect()
         gc.freeze()
@@ -33,7 +38,7 @@ class FullCollections:
         await every(_LOOK_SECONDS, self.look)
 
     def look(self) -> None:
-        """Collect if twice as much is allocated as was in use after the last time."""
+        """Collect if twice as much is allocated as was left after the last collection."""
         if sys.getallocatedblocks() >= 2 * self._in_use:
             gc.collect()
             self._in_use = sys.getallocatedblocks()

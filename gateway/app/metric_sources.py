@@ -1,7 +1,8 @@
 """Measures the gateway: ties each metric to where its number comes from, and fills the history.
 
-Every ten seconds all is read once, for the history and the alerts. Prometheus reads what counts when it asks,
-and of what is dear to find the last look. Must not know what becomes of the numbers.
+Every ten seconds all is read once, for the history and the alerts. When Prometheus asks it gets counters as
+they are then, and for numbers that are costly to find those of the last look. Must not know what becomes of
+the numbers.
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ STATUS = {
     State.UNHEALTHY: SERVICE_WORDS["down"],
 }
 _SHORT = (0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds: for what is a message there and back."""
+"""Bounds of a histogram's buckets in seconds: for one message there and back."""
 _LONG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
+"""The same, for a hash, and for a change to reach all connections."""
 _FIRST_SECONDS = 2.0
-"""After which the bus was asked: what nobody asked yet is no fault."""
+"""Before the first look: by then all was checked once, the bus too, and what is not known is a fault."""
 _LOOKS_TO_COUNT = 6
-"""What the store is asked for: once a minute."""
+"""From one count of the valid tokens, which the store is asked for, to the next: a minute."""
 
 _log = get_logger()
 
@@ -72,7 +74,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Durations:
-    """How long things take, as those say that do them."""
+    """How long things take, as observed by the parts that do them."""
 
     device_round_trip: Histogram = field(default_factory=lambda: Histogram(*_SHORT))
     bus_round_trip: Histogram = field(default_factory=lambda: Histogram(*_SHORT))
@@ -81,9 +83,9 @@ class Durations:
 
 
 class PassedByQos:
-    """Messages that went on, by direction and QoS: those of QoS 0 are what is left of all.
+    """Messages that were passed on, by direction and QoS: for QoS 0 all those that nothing else accounts for.
 
-    The parts of that sum are settled some time in the same second, so it is kept from going back.
+    What is subtracted is counted at different moments of the same second, so the rest is kept from falling.
     """
 
     def __init__(self, counters: Counters) -> None:
@@ -115,7 +117,7 @@ class Measuring:
         self._full = False
         self._looks = 0
         self.sample_too: list[Callable[[], None]] = []
-        """What else is sampled with each look: at one moment, so that rules are judged once for all of it."""
+        """What else is sampled at each look: at the same moment, so that rules are evaluated once for all."""
         self.metrics = Metrics(parts.context.counters)
         self._tie()
         parts.passwords.on_hashed = durations.argon2.observe
@@ -123,19 +125,19 @@ class Measuring:
 
     @staticmethod
     def new_history() -> History:
-        """One that knows all the names there can be."""
+        """A history that knows all metrics by name."""
         known = readings()
         return History(known, {name for name, metric in known.items() if metric.words})
 
     async def run(self) -> None:
-        """Look every ten seconds, for ever; first when all has been checked once."""
+        """Look every ten seconds, for ever; for the first time when all has been checked once."""
         await asyncio.sleep(_FIRST_SECONDS)
         while True:
             await self.look()
             await asyncio.sleep(FINE_SECONDS)
 
     async def sample_round_trips(self) -> None:
-        """Watch a few connections, for ever."""
+        """Measure round trips on a few connections, for ever."""
         await RoundTripSamples(self._parts.plane.registry, self._durations.device_round_trip.observe).run()
 
     async def look(self) -> None:
@@ -162,7 +164,7 @@ class Measuring:
             self._tokens_valid = None
 
     def _revoked(self) -> None:
-        """Every connection knows of a change."""
+        """Every connection has heard of the last change of devices: observe how long that took."""
         at = self._parts.directory.changed_at
         self._durations.revocation.observe(max(0.0, time.time_ns() / 1e9 - at))
 
@@ -220,7 +222,7 @@ class Measuring:
         )
 
     def _policy_in_force(self) -> tuple[str, int]:
-        """Its digest, and since when it is: it is noticed here when there is a new one."""
+        """Its digest, and since when it is in force (Unix milliseconds), which is noticed here when asked."""
         policy = self._parts.context.policy
         if policy is not self._policy:
             self._policy, self._policy_since = policy, self._parts.context.now()
@@ -258,7 +260,7 @@ _Found = TypeVar("_Found")
 
 
 def _of(look: Callable[[], _Found | None], read: Callable[[_Found], float]) -> Read:
-    """A number of what was found; none while nothing was."""
+    """What reads a number from what `look` finds; None while it finds nothing."""
 
     def number() -> float | None:
         found = look()

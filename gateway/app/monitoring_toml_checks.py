@@ -1,4 +1,4 @@
-"""Has health do the checks of other services that monitoring.toml asks for, and follows the file."""
+"""Has health run the checks that monitoring.toml asks for, of other services and of devices."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class ServiceChecking:
         self._listening: asyncio.Task[None] | None = None
 
     def follow(self, monitoring: MonitoringFollower) -> None:
-        """Do what the file asks for, now and after each change."""
-        self.put_in_force(monitoring.now)
+        """Run the checks that the file has, now and after each change."""
+        self.put_in_force(monitoring.in_force)
         monitoring.on_change(self.put_in_force)
 
     def put_in_force(self, monitoring: Monitoring) -> None:
-        """Do these from now on, and no others. One that is as it was goes on."""
+        """Run these checks from now on, and no others. One that has not changed goes on."""
         before, after = {*self._checks}, {*monitoring.checks}
         within = _within(monitoring.checks)
         if within != _within(self._checks):

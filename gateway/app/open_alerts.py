@@ -34,7 +34,7 @@ from gateway.store.alerts import AlertRow
 from gateway.store.device_directory import Directory
 
 _STALE = 60_000
-"""Milliseconds after which the newest sample says nothing of this moment."""
+"""Milliseconds after which the newest sample is too old for rules to be evaluated."""
 
 
 class Served(Protocol):
@@ -67,20 +67,20 @@ class Watched:
 
     history: Readings
     live: Mapping[str, Live]
-    """What is known of this second, by the name of the reading."""
+    """Readings that are newer than the history's last sample, by name."""
     is_measured: Callable[[], bool]
     """Whether the history has a sample of this process, and of this minute."""
     news: Callable[[], object]
-    """The same answer as before says that neither `history` nor `live` has changed."""
+    """A value that differs from the last one if `history` or `live` has changed since."""
     last_alive: int
-    """When the gateway before was last there, Unix milliseconds; 0: nobody knows."""
+    """When the process before this one was last known to run, Unix milliseconds; 0: that is not known."""
     devices: DeviceReadings
 
 
 class ServiceStatus:
-    """What health knows, in the second in which it learns of it: the reading `service_status`.
+    """The reading `service_status`: what health knows, within the second in which it learns of it.
 
-    When connections to the bus are lost health looks again at once, and not when it is due.
+    When connections to the bus are lost health checks the bus at once, and not only when that is due.
     """
 
     def __init__(self, health: Health, bus: Bus) -> None:
@@ -89,10 +89,10 @@ class ServiceStatus:
         self._losses = bus.losses
         self._found: Mapping[Labels, float] = {}
         self._changes: int | None = None
-        """How often something had changed when it was found."""
+        """What `Health.changes` was when `_found` was made."""
 
     def __call__(self) -> Mapping[Labels, float]:
-        """By the name of the check. Some rules ask in each round, and health looks at itself each second."""
+        """The number of each check's state, by the check's name. Made again only if something has changed."""
         if self._bus.losses != self._losses:
             self._losses = self._bus.losses
             self._health.report()  # whoever asks has it look again
@@ -124,7 +124,7 @@ class Alerts:
         self._tasks = tasks
         self._now = now
         self._keeper = AlertKeeper(store, saves, tasks.start)
-        self._private = monitoring.now.allow_private_addresses
+        self._private = monitoring.in_force.allow_private_addresses
         self._deliveries = Deliveries(
             lambda settings: channel_of(settings, private=self._private, now=now),
             tasks.start,
@@ -133,7 +133,7 @@ class Alerts:
         )
         live = {**watched.live, "channel_status": self._deliveries.status}
         self._alerting = Alerting(
-            monitoring.now.rules,
+            monitoring.in_force.rules,
             LiveReadings(watched.history, live, dict.fromkeys(NAMES, watched.devices)),
             Clocks(
                 now=now,
@@ -158,18 +158,19 @@ class Alerts:
 
     async def run(self) -> None:
         """Look every second, for ever."""
-        self._deliveries.use(self._monitoring.now.channels)
-        self._watched.devices.use(_names(self._monitoring.now.rules), self._monitoring.now.metrics_of_devices)
-        silent = {rule.name for rule in self._monitoring.now.rules if SILENT_SECONDS in rule.condition.names}
+        monitoring = self._monitoring.in_force
+        self._deliveries.use(monitoring.channels)
+        self._watched.devices.use(_names(monitoring.rules), monitoring.metrics_of_devices)
+        silent = {rule.name for rule in monitoring.rules if SILENT_SECONDS in rule.condition.names}
         for one in await self._alerting.load(self._watched.last_alive):
             device = dict(one.labels).get("device")
             if device is not None and one.rule in silent:
-                # When it fired it was silent for as long as its value says.
+                # When the alert fired its device had been silent for as many seconds as its value says.
                 self._watched.devices.last_heard(device, one.changed_at - int(one.value * 1_000))
         await self._alerting.run()
 
     def current(self) -> list[AlertRow]:
-        """The alerts as the store is to keep them, whether it can or not."""
+        """The alerts as the store keeps them, also while it fails."""
         return [row_of(one) for one in self._alerting.current()]
 
     async def save(self) -> None:
@@ -178,7 +179,7 @@ class Alerts:
 
 
 def _names(rules: Iterable[Rule]) -> set[str]:
-    """Of the readings that these rules ask for."""
+    """The names of the readings that these rules ask for."""
     return {name for rule in rules for name in rule.condition.names}
 
 
@@ -193,7 +194,10 @@ def open_alerts(
     parts: RunningParts,
     node: str,
 ) -> Alerts:
-    """Look at the rules for as long as the gateway runs. The history has what was saved, and no more yet."""
+    """Evaluate the rules for as long as the gateway runs.
+
+    Call it while the history has nothing but what was saved: by that the last process is known to have run.
+    """
     context, bus, began = core.plane.context, core.plane.bus, history.newest
     devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
     measuring.metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})

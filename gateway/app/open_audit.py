@@ -1,4 +1,4 @@
-"""Puts the audit together: who gets an event, and where it is kept; what a start and a stop say there."""
+"""Puts the audit together: who gets an event, and where it is kept; and reports start and stop to it."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from gateway.store import Store
 from gateway.system.aligned_timers import Rounds
 
 _REPORT_SECONDS = 1.0
-"""After which the log says what got no line of its own."""
+"""Between two summaries in the log of events that got no line of their own."""
 _ALL_LEFT_OUT = 100_000
-"""Lines at the end for what got none: the gateway stops, whoever is still to be reported."""
+"""Lines of the last summary at most: when the gateway stops, all that is left is logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditParts:
-    """What one process has of it."""
+    """The parts of the audit in one process."""
 
     audit: Audit
     log: AuditLog
     trail: AuditTrail
     report: Callable[[Report], None]
-    """Reports what the gateway itself did, or what befell it."""
+    """Reports what the gateway itself did, or what happened to it."""
     admissions: Rounds
-    """When logins that are held back are handed on."""
+    """When successful logins, which the audit collects for a moment, are handed on."""
 
     def begin(self, parts: RunningParts, settings: Settings, made: Sequence[str]) -> None:
         """Write from now on, first that the gateway starts, and what was `made` for it."""
@@ -62,7 +62,7 @@ class AuditParts:
                 self.report(changed_certificate(f"{name} made"))
 
     async def _hand_on_admissions(self) -> None:
-        """Soon after one is held back, for ever."""
+        """Do so soon after the first was collected, for ever."""
         while True:
             await self.admissions.wait()
             self.audit.hand_on_admissions()
@@ -77,7 +77,10 @@ async def open_audit(
     *consumers: Consumer,
     listeners: EventListeners,
 ) -> AuditParts:
-    """The audit with its trail open, if it can be; the others get events too. Raises StartError."""
+    """The audit, with its trail open if that is possible. `consumers` get each event too.
+
+    Raises StartError.
+    """
     # The name of a trail that begins here; one that is there keeps its own.
     origin = f"gateway-{secrets.token_hex(6)}/{settings.gateway_node}"
     trail = AuditTrail(

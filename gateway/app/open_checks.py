@@ -1,4 +1,4 @@
-"""Puts together what health checks, and what becomes of a change: an event for administrators."""
+"""Puts together what health checks, and has each change of a check's state reported to the audit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from gateway.observe.health_check_scheduler import Check, Finding, Health, State
 from gateway.system.folder_identity import folder_identity
 
 _VITAL = {"loop", "workers"}
-"""A restart mends what fails here: no full disk, so not the audit trail (docs/adr/0020)."""
+"""Checks whose failure a restart may cure. It cures no full disk, so the audit trail's is not here
+(docs/adr/0020)."""
 _NEEDED = {*_VITAL, "store", "validity", "bus", "listener"}
-"""Without these nobody is served. A broken edit of the policy is shown: what was before serves."""
+"""Checks without which nobody is served. A policy that can't be used is not here: the one before serves."""
 
 
 class Checked(Protocol):
@@ -30,7 +31,7 @@ class Checked(Protocol):
 def open_checks(
     settings: Settings, context: Context, audit: Audit, parts: RunningParts, checked: Mapping[str, Checked]
 ) -> Health:
-    """Health, with all these checks by name. Whoever starts it runs them."""
+    """Health, with all these checks by name. The caller runs it."""
 
     def report(name: str, found: Finding) -> None:
         made = restored_health if found.state is State.HEALTHY else failed_health

@@ -32,9 +32,9 @@ async def open_control(
     looks: Mapping[str, Look],
     parts: RunningParts,
 ) -> None:
-    """Listen, if a socket can be made: the gateway serves without, and finds out by itself what was changed.
+    """Listen, if a socket can be made. Without one the gateway serves, and finds changes by its own looks.
 
-    `looks` are what a poke has done, by subject.
+    `looks` are what a poke calls, by the subject that it names.
     """
     asked = commands(
         Pokes(looks, parts.tasks.start),

@@ -18,7 +18,7 @@ from gateway.services.token_issuer import TokenIssuer
 
 
 async def open_health(settings: Settings, health: Health, metrics: Metrics, parts: RunningParts) -> WebServer:
-    """GATEWAY_HEALTH_BIND. Raises StartError when it can't be had."""
+    """Listen at GATEWAY_HEALTH_BIND. Raises StartError if that is not possible."""
     registry = collector_registry(metrics) if settings.metrics_enabled else None
     try:
         server = await serve(health, registry, settings.gateway_health_bind, start=parts.tasks.start)
@@ -37,7 +37,7 @@ async def open_api(
     audit: Audit,
     parts: RunningParts,
 ) -> WebServer:
-    """GATEWAY_HTTP_BIND. Raises StartError when it can't be had."""
+    """Listen at GATEWAY_HTTP_BIND. Raises StartError if that is not possible."""
     api = Api(
         login=plane.login,
         token_issuer=token_issuer,

@@ -1,4 +1,4 @@
-"""Puts together what decides on logins, and has what it must remember saved."""
+"""Puts together what decides on logins, and has saved what that must remember over a restart."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def open_login(
 
 
 def login_gate(login: Login, context: Context, directory: Directory, audit: Audit) -> LoginGate:
-    """The gate before it, which counts and reports."""
+    """The gate in front of `login`, which counts and reports."""
     return LoginGate(
         login,
         ClaimedNames(directory),

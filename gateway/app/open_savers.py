@@ -1,4 +1,4 @@
-"""Puts together what is saved beside the message path, and goes on from what was saved."""
+"""Puts together what is saved off the message path, and loads what was saved before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gateway.store import Store, StoreError
 from gateway.store.device_directory import Directory
 
 DevicesChanged: TypeAlias = Callable[[frozenset[str]], None]
-"""Is told the ids of those that were added, changed or removed."""
+"""Called with the ids of devices that were added, changed or removed."""
 
 
 async def open_savers(
@@ -38,9 +38,9 @@ async def open_savers(
     history: History,
     bus_forgets: bool,
 ) -> tuple[DevicesChanged, PolicyDenialsSaver]:
-    """All that save to the store; how they hear of devices, and the one that hears of refusals.
+    """Make all that save to the store; return what tells them of changed devices, and the saver of refusals.
 
-    Raises StartError.
+    Raises StartError. With `bus_forgets` the bus keeps nothing over a restart (the embedded one).
     """
     parts.keep_saving(KeyUsesSaver(store, context, saves))
     parts.keep_saving(IssuedTokensSaver(store, token_issuer, saves))

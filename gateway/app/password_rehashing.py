@@ -1,4 +1,4 @@
-"""Makes a hash with old parameters, or one of Mosquitto's, anew: when no login waits."""
+"""Replaces a password hash that has old parameters, or is Mosquitto's, after a login: when no other waits."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from gateway.store import Store, StoreError
 
 
 class OldHashes:
-    """Those of devices that have just logged in."""
+    """The hashes to be replaced, of devices that have just logged in."""
 
     def __init__(
         self, store: Store, passwords: PasswordPool, start: Callable[[Coroutine[Any, Any, None]], object]
     ) -> None:
-        """`start` runs something beside everything else."""
+        """`start` runs a coroutine in a task of its own."""
         self._store = store
         self._passwords = passwords
         self._start = start
         self._under_way: set[str] = set()
 
     def replace(self, device: Device, secret: bytes) -> None:
-        """Begin to. What can't be done now is tried again at the next login: the old hash stays good."""
+        """Begin to replace this device's.
+
+        If it fails the old hash stays valid, and the next login tries again.
+        """
         if device.device_id not in self._under_way:
             self._under_way.add(device.device_id)
             self._start(self._replace(device, secret))

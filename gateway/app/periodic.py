@@ -9,7 +9,7 @@ from gateway.system.aligned_timers import until_next_multiple_of
 
 
 async def every(seconds: float, do: Callable[[], Awaitable[object] | object]) -> None:
-    """Do it for ever, each `seconds`, and never while it is being done. What it raises ends it."""
+    """Call `do` every `seconds`, for ever; the next time only when it is done. What it raises ends this."""
     while True:
         await until_next_multiple_of(seconds)
         doing = do()

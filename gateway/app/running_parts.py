@@ -1,4 +1,4 @@
-"""The parts of a gateway that run, and what is to be closed: in the reverse order, whatever fails."""
+"""The parts of a gateway that run in tasks, and all that is closed at the end, in reverse order."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ _log = get_logger()
 
 
 class RunningParts:
-    """Keeps parts running for as long as the gateway does: without one, decisions would not take effect."""
+    """Keeps parts running for as long as the gateway does.
+
+    If one ends the gateway stops: without it, what administrators decide might not take effect.
+    """
 
     def __init__(self, give_up: asyncio.Event) -> None:
         """`give_up` is set when a part has failed."""
         self.tasks = Tasks()
         self.closing = contextlib.AsyncExitStack()
-        """What is to be closed. What is pushed before `begin` is closed when no task runs any more."""
+        """What is closed at the end. What is pushed before `begin` is closed when no task runs any more."""
         self.failed = False
         """Whether the gateway stops because a part of it failed."""
         self.stopping = False
@@ -29,16 +32,16 @@ class RunningParts:
         self._savers: list[Saver] = []
 
     def keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what must run for as long as the gateway does."""
+        """Run this, which must not end before the gateway does."""
         self.tasks.start(work).add_done_callback(self._ended)
 
     def keep_saving(self, saver: Saver) -> None:
-        """Save from `begin` on, and what is left when all else has stopped."""
+        """Have it save from `begin` on, and what is left then when all else has stopped."""
         self.closing.push_async_callback(saver.save)
         self._savers.append(saver)
 
     def begin(self) -> None:
-        """Start the savers: from now on there are tasks, which end before anything above is closed."""
+        """Start the savers: from now on tasks run, which end before what was pushed before is closed."""
         self.closing.push_async_callback(self.tasks.stop)
         for saver in self._savers:
             self.keep(saver.run())

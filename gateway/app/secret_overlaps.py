@@ -1,4 +1,4 @@
-"""Ends the old one of a device's two secrets: when the new one was used, and when its time is over."""
+"""Ends the old one of a device's two secrets: when the next one was used, or when the time is over."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
 
 _LOOK_SECONDS = 1.0
-_STEPS = 40
-_STEP_SECONDS = 0.05
-"""For the gateway to know of what stands in its store: two seconds in all."""
+_TRIES = 40
+_TRY_SECONDS = 0.05
+"""Until the directory of devices has read the change from the store: two seconds in all."""
 _ACTOR = "gateway"
+"""Who ended it, in the audit event."""
 _SUBJECT = "the end of an old secret"
 
 
@@ -25,7 +26,7 @@ class SecretOverlaps:
     def __init__(
         self, store: Store, find: Callable[[str], Device | None], now: Callable[[], int], saves: Saves
     ) -> None:
-        """`find` gives a device as it is known here, `now` Unix seconds."""
+        """`find` gives a device as the directory in memory has it, `now` Unix seconds."""
         self._store = store
         self._find = find
         self._now = now
@@ -44,7 +45,8 @@ class SecretOverlaps:
     async def end(self, device: Device) -> Device | None:
         """The next secret of this device was used.
 
-        The answer is the device as it is then, once this process knows it; None if the store fails.
+        Return the device as it is then, once the directory has it; None if the store fails, or if there is
+        nothing to end.
         """
         try:
             ended = await devices.end_overlap(self._store, device, "the new one was used", actor=_ACTOR)
@@ -54,12 +56,12 @@ class SecretOverlaps:
         self._saves.done(_SUBJECT)
         if ended is None:
             return None
-        # A token that is issued by this login is of the device's new epoch.
-        for _ in range(_STEPS):
+        # So that a token that this login issues has the device's new epoch.
+        for _ in range(_TRIES):
             known = self._find(device.device_id)
             if known is None or known.version >= ended.version:
                 break
-            await asyncio.sleep(_STEP_SECONDS)
+            await asyncio.sleep(_TRY_SECONDS)
         return ended
 
     async def run(self) -> None:

@@ -1,7 +1,7 @@
-"""What a signal does: SIGTERM and SIGINT end in order, SIGHUP reads the files again, others do nothing.
+"""What signals do: SIGTERM and SIGINT stop the gateway in order, SIGHUP reads the files again.
 
-Owns the handlers of a running gateway; `gateway.system.early_signals` has those before. Must not know what is
-stopped or read.
+Owns the handlers of a running gateway; `gateway.system.early_signals` has those of one that starts. Must not
+know what is stopped or read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
-        """Set by SIGTERM or SIGINT, or by whoever finds that it can't go on."""
+        """Set by SIGTERM or SIGINT, or by a part that finds that the gateway can't go on."""
         self._reload = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

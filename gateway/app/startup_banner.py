@@ -26,7 +26,10 @@ def banner(
     health: Sequence[Address],
     first_steps: bool,
 ) -> list[str]:
-    """The lines. `bus` says which one; the addresses are those in use.
+    """The lines.
+
+    `made` are the files made for this start; `bus` says which bus it is; the addresses are those that are
+    listened at.
 
     `first_steps`: say what to type next, with roles of `policy` that may do it.
     """
@@ -89,9 +92,9 @@ def _may_listen(rights: Rights) -> bool:
     return rights.decide_filter(_FILTER).allowed and rights.decide(Action.SUBSCRIBE, _TOPIC).allowed
 
 
-def _role(policy: Policy, rather: str, device: str, serves: Callable[[Rights], bool]) -> str:
-    """One by which this device has rights that serve, `rather` this one; empty when there is none."""
-    for role in sorted(policy.roles, key=lambda name: (name != rather, name)):
+def _role(policy: Policy, preferred: str, device: str, serves: Callable[[Rights], bool]) -> str:
+    """A role that gives this device rights for which `serves` is true; empty if none does."""
+    for role in sorted(policy.roles, key=lambda name: (name != preferred, name)):
         if serves(policy.rights(Identity(device, (role,), {}, device))):
             return role
     return ""

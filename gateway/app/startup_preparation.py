@@ -1,4 +1,4 @@
-"""What a gateway needs before it starts: looked at, read, and made where it is not there.
+"""What a gateway needs before it starts: it is checked, read, and made if it is not there.
 
 Owns what refuses to start, with every problem listed at once (promise 1). Must not know how the parts
 are put together: that is `gateway.app.composition`.
@@ -51,11 +51,12 @@ class StartError(Exception):
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
         self.exit_code = exit_code
-        """Of the process. 2: it was started without what it can't do without, and trying again is vain."""
+        """The exit code of the process. 2: a setting that it needs is missing, so starting it again is no
+        use."""
 
 
 def address_taken(setting: str, error: OSError) -> StartError:
-    """An address that the setting names can't be had."""
+    """The error when it is not possible to listen at the address in this setting."""
     return StartError([f"{setting}: {error}"])
 
 
@@ -71,9 +72,9 @@ def alone(settings: Settings) -> Iterator[None]:
 
 
 def check(settings: Settings) -> Policy:
-    """The policy, after a look at everything that can be wrong before anything is made.
+    """Return the policy, after checking all that can be wrong before anything is made.
 
-    Raises StartError with all of it.
+    Raises StartError with every problem.
     """
     problems = file_problems(settings)
     policy: Policy | None = None
@@ -138,9 +139,12 @@ async def lost_keys(settings: Settings, store: Store) -> list[str]:
 
 
 async def prepare(settings: Settings, sans: Sequence[str], key_type: KeyType = KeyType.ECDSA) -> list[str]:
-    """Make what a gateway needs and is not there: store, keys, certificates. The answer is what was made.
+    """Make what a gateway needs and is not there: store, keys, certificates.
 
-    `sans` are more names for the server certificate. Raises StartError; touches nothing that exists.
+    Return the paths of what was made.
+
+    `sans` are more names for the server certificate (subject alternative names). Raises StartError; touches
+    nothing that exists.
     """
     made: list[str] = []
     had_store = settings.database_path.exists()
@@ -181,7 +185,7 @@ def read_keys(settings: Settings) -> tuple[list[Key], SigningKeys]:
 
 
 def audit_seed(settings: Settings) -> bytes:
-    """What signs the audit trail. Raises StartError."""
+    """The seed of the key that signs the audit trail. Raises StartError."""
     try:
         return read_audit_seed(settings.audit_key_path, settings.encryption_key)
     except KeyFileError as error:

@@ -4,7 +4,7 @@ Two machines resumed from one snapshot would go on with the same nonces, and a n
 one key gives both messages away. So the random part of the nonces is drawn anew whenever something says that
 time went on without us. After a false alarm (a laptop that slept, a clock that was set) that costs nothing.
 
-What can be read without rights: the boot id, which each machine has of its own; the marker that a hypervisor
+What can be read without privileges: the boot id, which is new at each boot; the marker that a hypervisor
 changes in `/dev/vmclock0` (Linux 6.13 and later, where it is offered and readable); and the clocks. A machine
 that is resumed goes on with the monotonic clock of the snapshot, and sooner or later its wall clock is put
 right. Where none of these says anything, nothing is noticed: SECURITY.md says so.
@@ -25,14 +25,18 @@ from gateway.observe.logs import get_logger
 from gateway.system.aligned_timers import Rounds
 
 _SURE = 0.2
-"""After a look, in seconds: for so long, and what the loop is late, nonces may repeat."""
+"""Seconds for which a look counts: if a machine is cloned within them (or while the loop is late) its nonces
+may repeat for as long."""
 _LOOK = 1.0
-"""Between two looks while nothing is sealed: a process that stood still is known by one that is late."""
+"""Seconds between two looks while nothing is sealed: one that is late shows that the process stood still."""
 _JUMP = 100_000_000
-"""Between two looks clocks drift apart by microseconds, in nanoseconds; NTP sets them from 128 ms on."""
+"""Nanoseconds by which two clocks must not move apart between two looks: drift makes it microseconds, and NTP
+sets a clock, instead of slewing it, from 128 ms on."""
 _LATE = 2_000_000_000
-"""A look so late, in nanoseconds: the machine may have been stopped, and be going on elsewhere too."""
+"""Nanoseconds after which a look is so late that the machine may have been stopped, and go on elsewhere
+too."""
 _BRACKET = 1_000_000
+"""Nanoseconds within which the clocks have to be read to count as read together."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VM_CLOCK = Path("/dev/vmclock0")
 _MARKER = slice(16, 24)
@@ -49,11 +53,11 @@ class Reading:
     marker: bytes
     """Of the virtual machine; empty where there is none to read."""
     wall: int
-    """Nanoseconds, as for the two below."""
+    """The wall clock in nanoseconds, as the two below."""
     running: int
-    """Since the machine started, without the time it slept."""
+    """Since the machine started, without the time that it slept."""
     elapsed: int
-    """With it."""
+    """Since the machine started, with the time that it slept."""
 
 
 class Sources:
@@ -76,7 +80,7 @@ class Sources:
 
 
 def _clocks() -> tuple[int, int, int]:
-    # Taken together: whoever is put to sleep between two of them would take that for a jump.
+    # Read together: a process that is put to sleep between two of them would take that for a jump.
     for _ in range(3):
         running = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
@@ -87,14 +91,14 @@ def _clocks() -> tuple[int, int, int]:
 
 
 class _KeptFile:
-    """What the kernel makes anew every time it is read from its beginning."""
+    """A file that the kernel makes anew every time it is read from its beginning."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
     def read(self) -> bytes:
-        """Its beginning; empty when there is nothing to read, which may be different at the next look."""
+        """Its first 64 bytes; empty if it can't be read now, which may be different at the next look."""
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -104,7 +108,7 @@ class _KeptFile:
             return b""
 
     def close(self) -> None:
-        """It is opened again when it is read."""
+        """Close it; the next read opens it again."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -114,7 +118,7 @@ class _KeptFile:
 
 
 def resumed(before: Reading, now: Reading) -> str | None:
-    """What says that time went on without this process between the two; None when nothing does."""
+    """By what it shows that time went on without this process between the two; None if nothing shows it."""
     if now.boot_id != before.boot_id:
         return "this is another boot than a moment ago"
     if now.marker != before.marker:
@@ -129,10 +133,11 @@ def resumed(before: Reading, now: Reading) -> str | None:
 
 
 def random_bytes(count: int) -> bytes:
-    """As `os.urandom`, with the clocks stirred in.
+    """As `os.urandom`, with the clocks mixed in.
 
-    Of two machines resumed from one snapshot the kernels' generators are in the same state too, until they
-    are fed: at once where the hypervisor notifies them (vmgenid), else some time later. The clocks are ahead.
+    In two machines resumed from one snapshot the kernel's generators are in the same state, until they are
+    reseeded: at once where the hypervisor notifies them (vmgenid), else some time later. The clocks differ
+    sooner.
     """
     stirred = os.urandom(32) + b"".join(clock.to_bytes(8, "big") for clock in _clocks())
     return hashlib.blake2b(stirred, digest_size=count).digest()
@@ -141,9 +146,9 @@ def random_bytes(count: int) -> bytes:
 class SnapshotWatch:
     """Calls `renew` when the process may be running twice.
 
-    Whoever is about to do what must not be done twice has it look (`make_sure`), unless that was done within
-    the last fifth of a second. So none seals before it has looked: an idle process looks each second, and one
-    that seals five times.
+    Whoever is about to do what must not be done twice calls `make_sure`, which looks unless the last look was
+    within a fifth of a second. So nothing is sealed without a look: an idle process looks once a second, and
+    one that seals five times.
     """
 
     def __init__(
@@ -153,7 +158,7 @@ class SnapshotWatch:
         doubt: Callable[[], None] = lambda: None,
         read: Callable[[], Reading] | None = None,
     ) -> None:
-        """Make it before the first nonce is given. `doubt` is called when the last look is too old."""
+        """Make it before the first nonce is drawn. `doubt` is called when the last look counts no longer."""
         self._renew = renew
         self._doubt = doubt
         self._read = read = read or Sources().reading
@@ -163,7 +168,7 @@ class SnapshotWatch:
 
     async def run(self) -> None:
         """Look again and again, for ever."""
-        self.look()  # a start may take long, and nothing was sealed yet: it is not logged
+        self.look()  # a start may take long, and nothing is sealed yet: what this finds is not logged
         while True:
             await self._rounds.wait()
             self._is_sure = False
@@ -171,7 +176,7 @@ class SnapshotWatch:
             self._look_and_log()
 
     def make_sure(self) -> None:
-        """Look, if the last look is too old. If it raises, it is not known whether we run twice."""
+        """Look, if the last look counts no longer. If it raises, it is not known whether we run twice."""
         if not self._is_sure:
             self._look_and_log()
             self._is_sure = True
@@ -187,15 +192,15 @@ class SnapshotWatch:
         why = resumed(before, self._before)
         if why is not None:
             self._renew()
-            # TLS has a generator of its own. What it is fed does it no harm, and counts as nothing.
+            # OpenSSL has a generator of its own. What is added does no harm, and counts as no entropy.
             ssl.RAND_add(random_bytes(32), 0.0)
         return why
 
 
 def watched_nonces() -> tuple[Nonces, SnapshotWatch]:
-    """Nonces that are given after a look, and what looks: it has to run."""
+    """Nonces that are drawn only after a look, and the watch that looks, which the caller has to run."""
     nonces = Nonces(random_bytes)
     watch = SnapshotWatch(nonces.renew, doubt=nonces.doubt)
     nonces.make_sure = watch.make_sure
-    nonces.renew()  # what was drawn before the first look may be another's
+    nonces.renew()  # what was drawn before the first look may be a clone's too
     return nonces, watch

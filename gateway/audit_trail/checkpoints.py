@@ -1,6 +1,7 @@
 """Checkpoints: a tree's size and root, signed. C2SP's tlog-checkpoint in a signed-note, with Ed25519.
 
-Sans-I/O. The key's name is the origin, so a checkpoint of one node never counts as that of another.
+Sans-I/O. The origin is the name of a trail, and of the key that signs it: so a checkpoint of one node never
+counts as one of a different node. A note is the text of a checkpoint with its signatures.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ _ED25519 = b"\x01"
 """The type of signature, as signed-note numbers them."""
 _ID_BYTES = 4
 _LONGEST = 65_536
+"""Characters of a note, at most."""
 _SIGNATURES = 16
+"""Signatures of a note that are looked at."""
 _ORIGIN = re.compile(r"[^\s+\x00-\x20\x7f]{1,200}")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 class BadCheckpoint(ValueError):
-    """It is no checkpoint, or not one of this tree. The text says why."""
+    """It is no checkpoint, or not one of this trail. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """Whose signature counts: `<origin>+<id>+<key>`, as Go's sumdb writes it (vkey)."""
+    """The public key of a trail's checkpoints: `<origin>+<id>+<key>`, as Go's sumdb writes it (vkey)."""
 
     origin: str
     public: bytes
@@ -69,7 +72,7 @@ class VerifierKey:
 
     @property
     def id(self) -> bytes:
-        """What distinguishes keys of one name."""
+        """What distinguishes keys of the same name."""
         return sha256(self.origin.encode() + b"\n" + _ED25519 + self.public).digest()[:_ID_BYTES]
 
     def __str__(self) -> str:
@@ -109,7 +112,7 @@ class SigningKey:
 
 
 def origin_of(note: str) -> str:
-    """The trail of which the note claims to be. Raises BadCheckpoint."""
+    """The origin that a note claims to have, before its signature is verified. Raises BadCheckpoint."""
     return _parsed(note)[0].origin
 
 

@@ -1,7 +1,7 @@
 """The Merkle tree of RFC 6962, section 2.1: hashes of leaves, of nodes, and proofs that a leaf is in a tree.
 
-Sans-I/O: where hashes come from is a `Subtrees`. Leaves and nodes are hashed apart (0x00, 0x01), so that
-nobody can pass a node off as an entry.
+Sans-I/O: a `Subtrees` gives the hashes. Leaves and nodes are hashed with different prefixes (0x00, 0x01), so
+that nobody can pass a node off as an entry.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
-"""Of a tree without leaves."""
+"""The root of a tree without leaves."""
 
 
 class Subtrees(Protocol):
@@ -50,7 +50,7 @@ def root(tree: Subtrees, size: int) -> bytes:
 
 
 def inclusion_proof(tree: Subtrees, index: int, size: int) -> list[bytes]:
-    """The hashes beside the way from the leaf `index` up to the root (2.1.1), the leaf's neighbour first."""
+    """The sibling hashes on the way from leaf `index` up to the root (2.1.1), the leaf's own first."""
     if not 0 <= index < size:
         raise ValueError(f"a tree of {size} leaves has no leaf {index}")
     start, end = 0, size

@@ -15,12 +15,12 @@ from gateway.audit_trail.merkle import is_included, leaf_hash
 _FORMAT = "c2sp.org/tlog-proof@v1"
 _INDEX = re.compile(r"index (0|[1-9][0-9]{0,17})")
 _LONGEST = 64
-"""Hashes: a tree of 2^64 leaves has no more."""
+"""Hashes of a proof at most: a tree of 2^64 leaves needs no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """An entry's place, the hashes beside its way up, and the checkpoint above it."""
+    """An entry's number, the sibling hashes on the way up to the root, and the checkpoint with that root."""
 
     index: int
     hashes: tuple[bytes, ...]
@@ -51,7 +51,7 @@ class Proof:
         return cls(int(index[1]), hashes, note)
 
     def check(self, entry: bytes, key: VerifierKey) -> Checkpoint:
-        """The checkpoint of the trail in which `entry` stands. Raises BadCheckpoint: it does not."""
+        """Return the checkpoint if it covers `entry`. Raises BadCheckpoint if it does not."""
         checkpoint = key.verified(self.note)
         if not is_included(leaf_hash(entry), self.index, checkpoint.size, self.hashes, checkpoint.root):
             raise BadCheckpoint(f"this is not entry {self.index} of {checkpoint.origin}")

@@ -1,4 +1,7 @@
-"""Reads entries for people: the newest that fit, and those to come. Never waits for the writer."""
+"""Reads entries for people: the newest that fit, and those that are written later.
+
+Never waits for the writer.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from gateway.audit_trail.segments import Segment, decoded, segments_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which entries are asked for; None: no matter."""
+    """Which entries are asked for; None: any value fits."""
 
     device: str | None = None
     kind: str | None = None
@@ -64,8 +67,8 @@ def with_id(folder: Path, entry_id: str) -> dict[str, Any] | None:
     return None
 
 
-class Follower:
-    """Gives the entries that come after it was made."""
+class EntryTail:
+    """Gives the entries that are written after it was made, as `tail -f` does."""
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError."""
@@ -75,8 +78,8 @@ class Follower:
         self._at = self._segment.path.stat().st_size if self._segment else 0
         self._rest = b""
 
-    def come(self) -> Iterator[dict[str, Any]]:
-        """What came since it was asked last. Raises OSError."""
+    def new_entries(self) -> Iterator[dict[str, Any]]:
+        """What was written since it was asked last. Raises OSError."""
         later = [one for one in segments_of(self._folder) if self._segment is None or one > self._segment]
         yield from self._read()
         for segment in later:
@@ -94,6 +97,6 @@ class Follower:
         yield from (entry for line in lines if (entry := decoded(line)))
 
 
-def lies_at(folder: Path) -> bool:
-    """Whether a trail is there that this user may read."""
+def is_readable(folder: Path) -> bool:
+    """Whether this is the folder of a trail that this user may read."""
     return os.access(folder, os.R_OK | os.X_OK) and folder.is_dir()

@@ -1,9 +1,9 @@
-"""What a start makes of the files that a process left, however it ended.
+"""How a start deals with the files that a process left, however it ended.
 
-What a checkpoint was signed over has to be there, bit by bit as far as its hashes go: else the trail is
-damaged, nothing is appended, and nothing is repaired. What came after the newest checkpoint is taken as it
-stands, up to the first line that is no whole entry: nobody was promised that this one is kept, and it is cut.
-The hashes over it are made anew, for they were not synced.
+What a checkpoint was signed over has to be there: else the trail is damaged, nothing is appended, and nothing
+is repaired. Here its hashes are compared, not its entries: `verification` does that. What came after the
+newest checkpoint is taken as it is, up to the first line that is no whole entry: nobody was promised that
+this one is kept, and it is cut off. The hashes of what is left are made anew, for they were not synced.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ ENTRIES = "entries"
 TREE = "tree"
 CHECKPOINT = "checkpoint"
 PUBLIC_KEY = "key.pub"
+"""The names in the folder of a trail: the folder of segments, that of the tree, and two files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What is there."""
+    """What was found, and is left after the repairs."""
 
     size: int
-    """How many entries."""
+    """How many entries there are."""
     last: Segment | None
     """The segment to go on with, how many bytes of it are good, and how many entries that is."""
     last_bytes: int = 0
@@ -59,10 +60,10 @@ def newest_note(folder: Path, key: VerifierKey) -> tuple[Checkpoint, str] | None
 
 
 def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, entries_max: int | None = None) -> Recovered:
-    """Look at all that came after the newest checkpoint, and put the tree in order.
+    """Look at all that came after the newest checkpoint, and make the tree anew from there.
 
-    `entries_max`: how many entries there are at most; this process knows that no later one is durable.
-    Raises TrailDamaged, OSError.
+    `entries_max`: how many entries this process knows to be durable; what stands after them is cut off, for
+    writing it failed. Raises TrailDamaged, OSError.
     """
     checkpoint = newest_checkpoint(folder, key)
     signed = checkpoint.size if checkpoint else 0
@@ -85,7 +86,7 @@ def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, entries_max: int
 
 
 def _without_later(segments: Sequence[Segment], entries_max: int) -> list[Segment]:
-    """Those that can have an entry below `entries_max`; the others were begun in vain, and are taken away."""
+    """Those that can have an entry below `entries_max`; delete the others, begun by writes that failed."""
     for segment in segments:
         if segment.first > entries_max:
             segment.path.unlink()

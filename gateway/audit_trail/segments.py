@@ -1,6 +1,7 @@
 """The entries on disk: JSON lines in files, each named for the number of its first entry.
 
-A segment ends with the day (UTC) or when it is full, so that what is no longer kept goes by whole files.
+A segment ends with the day (UTC) or when it is full, so that what is no longer kept is deleted in whole
+files.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ class Segment:
     path: Path
 
     def lines(self) -> tuple[list[bytes], bytes]:
-        """Its complete lines, and what follows them without an end. Raises OSError."""
+        """Its complete lines, and what follows them without a line feed. Raises OSError."""
         *whole, rest = self.path.read_bytes().split(b"\n")
         return whole, rest
 
     def newest_time(self) -> int | None:
-        """When its last complete entry was, in Unix milliseconds; None where that can't be read."""
+        """The time of its last complete entry, in Unix milliseconds; None if that can't be read."""
         lines, _ = self.lines()
         found = decoded(lines[-1]).get("time") if lines else None
         return found if type(found) is int else None
 
 
 class Numbered(msgspec.Struct):
-    """What is looked at to know an entry's place."""
+    """The one field that is decoded to know an entry's number."""
 
     seq: int
 
@@ -52,7 +53,7 @@ _numbered = msgspec.json.Decoder(Numbered)
 
 
 def number_of(line: bytes) -> int:
-    """The number that an entry says it has; -1: it is none."""
+    """The number that stands in an entry; -1 if the line is none."""
     try:
         return _numbered.decode(line).seq
     except (msgspec.DecodeError, ValueError):
@@ -76,7 +77,7 @@ def segments_of(folder: Path) -> list[Segment]:
 
 
 def holding(segments: Sequence[Segment], index: int) -> Sequence[Segment]:
-    """Those from the one on that has the entry `index`, if it is kept."""
+    """The segments from the one on that has the entry `index`; all of them, if it is no longer kept."""
     place = sum(segment.first <= index for segment in segments)
     return segments[max(place - 1, 0) :]
 
@@ -84,7 +85,7 @@ def holding(segments: Sequence[Segment], index: int) -> Sequence[Segment]:
 def entries_from(folder: Path, index: int) -> Iterator[tuple[int, bytes]]:
     """All complete entries from `index` on with their numbers, as far as they are kept. Raises OSError.
 
-    A segment that goes while they are read is none of them.
+    A segment that is deleted while they are read is left out.
     """
     for segment in holding(segments_of(folder), index):
         try:
@@ -129,7 +130,8 @@ class OpenSegment:
     def append(self, lines: Sequence[bytes]) -> None:
         """Append entries, on disk when this returns.
 
-        Raises OSError: none may be there, or this is no longer the file of that name.
+        Raises OSError: then some may have been written. Raises it too if the file of that name is a different
+        one now.
         """
         if not self._is_there():
             raise TrailError(
@@ -145,11 +147,11 @@ class OpenSegment:
         self.count += len(lines)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         os.close(self._file)
 
     def _is_there(self) -> bool:
-        # A file that was deleted takes entries for ever, and nobody will read them.
+        # A deleted file that is still open takes entries for ever, and nobody would ever read them.
         try:
             return os.path.samestat(self.segment.path.stat(), os.fstat(self._file))
         except (FileNotFoundError, NotADirectoryError):

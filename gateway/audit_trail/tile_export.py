@@ -1,6 +1,6 @@
 """The trail as files that any web server may serve: C2SP's tlog-tiles.
 
-Of the newest checkpoint: the tiles of the tree, and the entries in bundles, as far as they are kept.
+For the newest checkpoint: the tiles of the tree, and the entries in bundles of 256, as far as they are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Exported:
     size: int
     """How many entries the tree has."""
     first: int
-    """The first entry that is in a bundle; those before it are not kept, or not a whole bundle of them."""
+    """The first entry that is in a bundle; those before it are not kept, or make no whole bundle."""
     files: int
 
 
@@ -54,7 +54,7 @@ def export(folder: Path, key: VerifierKey, target: Path) -> Exported:
         data = b"".join(len(entry).to_bytes(2, "big") + entry for entry in bundle)
         _write(target / "tile" / "entries" / tile_path(number, len(bundle)), data)
         files += 1
-    # Last: who finds it, finds all that it is signed over.
+    # Last: whoever finds it finds all that it is signed over.
     _write(target / CHECKPOINT, note.encode())
     return Exported(checkpoint.size, first, files + 1)
 

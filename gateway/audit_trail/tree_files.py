@@ -1,8 +1,8 @@
-"""The hashes of the tree on disk: a file a level, each hash 32 bytes, in order.
+"""The hashes of the tree on disk: one file per level, each hash 32 bytes, in order.
 
-Level 0 has the leaves. Each hash of level L+1 is the root over 256 of level L, once they are complete: the
-tiles of C2SP's tlog-tiles, one after the other. So a proof reads a few kilobytes, whatever the tree's size.
-Hashes are never taken away, when the entries are no longer kept either.
+Level 0 has the leaves. Each hash of level L+1 is the root over 256 hashes of level L, once all of them are
+there: these 256 are a tile of C2SP's tlog-tiles. So a proof reads a few kilobytes, whatever the tree's size.
+Hashes are kept for ever, also those of entries that are not.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from gateway.audit_trail.merkle import HASH_BYTES, perfect_root
 from gateway.system.atomic_files import sync_folder
 
 TILE = 256
-"""Hashes of one level that have one in the next."""
+"""Hashes of one level that have one hash in the next."""
 _TILE_BITS = 8
 _WRITTEN_SECONDS = 0.2
-"""In which a level follows the one below it."""
+"""A gateway that writes has brought a level up to the one below it by then."""
 
 
 class TreeFiles:
@@ -53,7 +53,7 @@ class TreeFiles:
         return self._counts[level] if level < len(self._counts) else 0
 
     def look_again(self, level: int) -> int:
-        """How many hashes a level has by now: a gateway may just be writing them."""
+        """Wait a little, and return how many hashes a level has then: a gateway may just be writing them."""
         time.sleep(_WRITTEN_SECONDS)
         if level == self.levels and (self._folder / str(level)).exists():
             self._open_level()
@@ -84,7 +84,7 @@ class TreeFiles:
     # For the writer
 
     def grow(self, leaves: Sequence[bytes]) -> None:
-        """Append these. Raises OSError: some may be there."""
+        """Append these, and the hashes over them. Raises OSError: then some may have been written."""
         level, added = 0, b"".join(leaves)
         while added:
             self._append(level, added)
@@ -101,12 +101,12 @@ class TreeFiles:
             self._counts[level] = kept
 
     def sync(self) -> None:
-        """Bring all to disk."""
+        """Have all of it on disk (fsync)."""
         for file in self._files:
             os.fsync(file)
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close the files."""
         while self._files:
             os.close(self._files.pop())
         self._counts.clear()

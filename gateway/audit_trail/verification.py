@@ -1,8 +1,8 @@
 """Whether a trail is what was signed: every entry, every hash, and the checkpoints that somebody kept.
 
-Finds one entry changed, dropped, moved, doubled or put in, and a cut after the newest checkpoint that it is
-given. What came after that one, whoever has the machine and its key can make up: so checkpoints leave the
-machine with the log. Reads only, also while a gateway writes.
+Finds any entry that was changed, dropped, moved, doubled or put in, and a trail that is shorter than the
+newest checkpoint it is given. What came after that checkpoint can be forged by whoever has the machine and
+its key: so checkpoints leave the machine with the log. It only reads, and may do so while a gateway writes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.audit_trail.segments import Segment, decoded, segments_of
 from gateway.audit_trail.tree_files import TILE, TreeFiles
 
 _PROBLEMS_MAX = 20
-"""Findings that are listed: damage at one point shows in many entries."""
+"""Problems that are listed: damage at one point shows in many entries."""
 DROPPED = b'"kept_from":'
 """Stands in an entry that says which entries retention dropped."""
 
@@ -32,14 +32,14 @@ class TrailFindings:
     size: int = 0
     """How many entries the tree has."""
     first: int = 0
-    """The first that is kept; those before it were dropped, their hashes were not."""
+    """The first entry that is kept; those before it were dropped, their hashes were not."""
     signed: int = 0
-    """How many the newest checkpoint covers."""
+    """How many entries the newest checkpoint covers."""
     checkpoints: int = 0
     """How many checkpoints agree with the tree."""
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What is no fault, and worth knowing."""
+    """Remarks: what is no problem, and worth knowing."""
 
     def add_problem(self, problem: str) -> None:
         """This is not as it was signed."""
@@ -48,7 +48,7 @@ class TrailFindings:
 
 
 def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -> TrailFindings:
-    """Look at all of it. `at_hand` are checkpoints that somebody kept elsewhere. Raises OSError."""
+    """Verify all of it. `at_hand` are checkpoints that somebody kept elsewhere. Raises OSError."""
     findings = TrailFindings()
     try:
         newest = newest_checkpoint(folder, key)
@@ -67,7 +67,7 @@ def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -
 
 
 def _entries(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
-    """Whether each entry that is kept has the hash that stands in the tree."""
+    """Find entries whose hash is not the one in the tree."""
     segments = segments_of(folder / ENTRIES)
     findings.first = number = segments[0].first if segments else 0
     kept_from = 0
@@ -117,7 +117,7 @@ def _compare(segment: Segment, lines: Sequence[bytes], tree: TreeFiles, findings
 
 
 def _how(hashes: Sequence[bytes], expected: bytes, at: int) -> str:
-    """What seems to have happened to the entry, by which entry its hash is that of."""
+    """What seems to have happened to an entry: its hash may be that of a different entry."""
     found_at = expected.find(hashes[at])
     if found_at >= 0 and found_at % HASH_BYTES == 0:
         found = found_at // HASH_BYTES
@@ -141,7 +141,7 @@ def _kept_from(lines: Sequence[bytes]) -> Iterator[int]:
 
 
 def _levels(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
-    """Whether each level is what the one below it says."""
+    """Find hashes that are not those over the hashes of the level below."""
     size, level = tree.size, 0
     while size >= TILE:
         size //= TILE
@@ -161,7 +161,7 @@ def _levels(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
 def _checkpoints(
     tree: TreeFiles, newest: Checkpoint | None, at_hand: Sequence[Checkpoint], findings: TrailFindings
 ) -> None:
-    """Whether the tree is the one that was signed, each time."""
+    """Find checkpoints that were not signed over this tree."""
     if newest is not None:
         findings.signed = newest.size
     elif tree.size and not findings.problems:

@@ -1,9 +1,9 @@
 """The one writer of a trail. Blocks on the disk: it is called in a thread, one call at a time.
 
-The order of writes decides what a crash can leave behind (docs/adr/0016). Entries first, synced: now they
-are durable, and whoever waits for them may go on. Then their hashes, which can be made anew. A checkpoint is
-signed over hashes that are synced, and takes the place of the one before it as a whole. What fails leaves
-the trail as it was: the next call begins with a look at the files, and cuts what this one left.
+The order of writes decides what a crash can leave (docs/adr/0016). Entries come first, and are synced: then
+they are durable, and whoever waits for them may go on. Then their hashes, which can be made anew from them. A
+checkpoint is signed over hashes that are synced, and replaces the one before it as a whole. A call that fails
+leaves the trail as it was: the next one begins with a look at the files, and cuts off what this one wrote.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Trail:
         self._segment_began_s = float("-inf")
         """When the segment was begun, in seconds of the monotonic clock."""
         self._durable: int | None = None
-        """How many entries are durable, as far as this process knows; None before the files were read."""
+        """How many entries are durable, as far as this process knows; None until the files are read."""
         self._damage: TrailDamaged | None = None
         self.signed = 0
         """How many entries the newest checkpoint covers."""
         self.is_new = False
-        """Whether this process began it."""
+        """Whether this process began the trail."""
         self._expected = ""
         """See `expect`."""
         self.repairs: list[str] = []
@@ -90,7 +90,7 @@ class Trail:
     def open(self) -> None:
         """Find out what is there, and repair it.
 
-        Raises TrailError; TrailDamaged, as each call does from then on.
+        Raises TrailError; if it is TrailDamaged, every later call raises that too.
         """
         if self._damage is not None:
             raise self._damage.with_traceback(None)  # which would grow each time
@@ -133,7 +133,7 @@ class Trail:
             raise self._explained(error) from error
 
     def sign(self) -> str | None:
-        """Sign what came since the last checkpoint; returns the new note, or None when nothing came.
+        """Sign what came since the last checkpoint. Return the new note, or None if nothing came.
 
         Raises TrailError.
         """
@@ -191,7 +191,7 @@ class Trail:
             make_folder(self.folder)
             make_folder(self.folder / ENTRIES)
         elif not (self.folder / ENTRIES).is_dir():
-            # Never made anew: whoever moved it away puts it back.
+            # It is not made again: whoever moved it away has to put it back.
             raise TrailError(f"{self.folder / ENTRIES} was taken away while it was in use: put it back")
         self._key = self._signing_key()
         self._tree = TreeFiles(self.folder / TREE, writable=True)

@@ -19,7 +19,7 @@ from gateway.cli.settings_policy_store import Config, settings_of
 from gateway.system.file_errors import is_unreachable, who_may
 
 if TYPE_CHECKING:
-    from gateway.audit_trail.reading import Follower, Wanted
+    from gateway.audit_trail.reading import EntryTail, Wanted
     from gateway.config import Settings
 
 Device = Annotated[str | None, typer.Option("--device", metavar="ID", help="Only of this device.")]
@@ -63,14 +63,14 @@ def tail(
 
         folder = entries_of(settings_of(config))
         wanted = _wanted(device, kind, outcome, None, None)
-        follower = reading.Follower(folder)
+        later = reading.EntryTail(folder)
         entries = reading.newest(folder, wanted, count) if count else []
         if not follow:
             none = [] if entries or not count else [Nothing("No such entries.")]
             answer.give({"entries": entries}, *none, *map(line_of, entries))
             return
         with suppress(KeyboardInterrupt):
-            for entry in _and_on(entries, follower, wanted):
+            for entry in _and_on(entries, later, wanted):
                 print(json.dumps(entry) if as_json else shown_line(line_of(entry)), flush=True)
 
 
@@ -118,10 +118,10 @@ def search(
 
 def trail_of(settings: Settings) -> Path:
     """The folder of the trail. Raises Failure."""
-    from gateway.audit_trail.reading import lies_at
+    from gateway.audit_trail.reading import is_readable
 
     folder = settings.audit_path
-    if is_unreachable(folder) or (folder.exists() and not lies_at(folder)):
+    if is_unreachable(folder) or (folder.exists() and not is_readable(folder)):
         raise Failure(f"the audit trail {folder.absolute()} can't be read: {who_may(folder)}")
     if not folder.exists():
         raise Failure(
@@ -196,8 +196,8 @@ def _time(option: str, text: str | None) -> int | None:
     return int(moment.timestamp() * 1_000)
 
 
-def _and_on(entries: list[dict[str, Any]], follower: Follower, wanted: Wanted) -> Iterator[dict[str, Any]]:
+def _and_on(entries: list[dict[str, Any]], later: EntryTail, wanted: Wanted) -> Iterator[dict[str, Any]]:
     yield from entries
     while True:
-        yield from filter(wanted.fits, follower.come())
+        yield from filter(wanted.fits, later.new_entries())
         time.sleep(_LOOK_SECONDS)

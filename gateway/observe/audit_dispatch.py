@@ -21,21 +21,21 @@ from gateway.observe.logs import get_logger
 __all__ = ["Audit", "AuditEvent", "AuditLog", "Consumer", "KeepInTrail"]
 
 _ADMISSIONS_MAX = 64
-"""Logins that are held back to be handed on together."""
+"""Logins that are held back, at most, to be handed on together."""
 LEFT_OUT_LINES = 50
-"""Lines a second for what got none; what finds no room there has its line in the next."""
+"""Lines per second that count events which got none of their own; what finds no room there waits a second."""
 
 Consumer = Callable[[AuditEvent], None]
 KeepInTrail = Callable[[Mapping[str, object], Source], None]
-"""Puts into the audit trail what a line says, of an event that has this source."""
+"""Puts the fields of a line into the audit trail; the second argument is the source of its event."""
 
 
 class Audit:
     """Counts each event by kind and outcome and hands it to every consumer, in order.
 
-    A login that was let in is held back for a fifth of a second, or until there is another event. It is the
-    one event of an honest device that comes, it falls between CONNECT and CONNACK, and reports that are made
-    together cost less than those that find all of this code cold.
+    A successful login (an admission) is held back for a fifth of a second, or until there is another event.
+    It is the one event that an honest device causes, it comes between CONNECT and CONNACK, and several that
+    are reported together cost less than each alone, for which none of this code is in the processor's cache.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Audit:
         watched: Container[str] = frozenset(),
         holds: Callable[[], None] = lambda: None,
     ) -> None:
-        """`watched`: the devices that somebody looks at now; nothing of theirs is held back.
+        """`watched`: the devices that are traced now (`control.traces`), of which no login is held back.
 
-        `holds` is called when something is held back and nothing was: `hand_on_admissions` is due soon.
+        `holds` is called when a first login is held back: `hand_on_admissions` then has to be called soon.
         """
         self._holds = holds
         self._counters = counters
@@ -66,7 +66,7 @@ class Audit:
         self._hand_on(event)
 
     def admitted(self, method: str, device_id: str, origin: Origin, now: int) -> None:
-        """A device was let in, by `secret`, `certificate` or `token`, at this time (Unix milliseconds)."""
+        """A device has logged in, by `secret`, `certificate` or `token`, at `now` (Unix milliseconds)."""
         if not self._admissions:
             self._holds()
         self._admissions.append((method, device_id, origin, now))
@@ -74,7 +74,7 @@ class Audit:
             self.hand_on_admissions()
 
     def hand_on_admissions(self) -> None:
-        """Hand on the logins that are held back."""
+        """Hand the logins that are held back to every consumer."""
         admissions, self._admissions = self._admissions, []
         for method, device_id, origin, time in admissions:
             known = Origin(
@@ -97,10 +97,11 @@ class Audit:
 class AuditLog:
     """The consumer that writes log lines and entries of the trail, as many as an `AuditRateLimit` allows.
 
-    `now` is in milliseconds. A login that was let in is in the trail alone: the log says `connected`.
+    `now` gives Unix milliseconds. A successful login is in the trail alone: the log has `connected` for it.
 
-    So an attack can't fill the disk or spend the gateway's time on writing, nor use up the lines of anybody
-    else. For what was left out there are lines that carry its number as `suppressed`, in the second after it.
+    An attack can neither fill the disk, nor have the gateway spend its time on writing, nor use up the lines
+    of anybody else. What got no line of its own (was left out) is counted in lines of the next second, as
+    `suppressed`.
     """
 
     def __init__(
@@ -114,14 +115,14 @@ class AuditLog:
         self._counters = counters
         self._now = now
         self._rate_limit = rate_limit or AuditRateLimit()
-        # Apart: a thousand devices that come back must not use up the lines of those that are refused.
+        # A limit of its own: a thousand devices that come back must not use up the lines of refusals.
         self._of_logins = AuditRateLimit()
         self._left_out = LeftOutCounts()
         self._second = 0
         self._log = get_logger()
 
     def __call__(self, event: AuditEvent) -> None:
-        """Write one line, `info` for what was done and `warning` for the rest, or count it as left out."""
+        """Write one line, `info` for what was done and `warning` for all else, or count it as left out."""
         now = self._now()
         if now // 1_000 != self._second:
             self._second = now // 1_000
@@ -149,7 +150,7 @@ class AuditLog:
         )
 
     def log_left_out(self, most: int = LEFT_OUT_LINES) -> None:
-        """Write how many events got no line since the last such line, by device or place and by kind."""
+        """Write how many events were left out since the last time: a line per device or place, and kind."""
         now = self._now()
         for left_out, count in self._left_out.take(most):
             self._write(

@@ -1,4 +1,4 @@
-"""The audit event in its final shape: what it says, and of whom.
+"""The audit event in its final form: what it says, and about whom.
 
 No event holds a payload, a secret or a token (promise 3).
 """
@@ -13,13 +13,13 @@ from gateway.policy.engine.rules import Action
 _ACTIONS = frozenset(action.value for action in Action)
 _TOPIC_MAX = 1_024
 ADMISSION = Kind.LOGIN, Outcome.DONE
-"""What is reported of a login that was let in."""
+"""Kind and outcome of a successful login."""
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that somebody may have to account for.
 
-    A struct, for there is one for each login: a frozen dataclass takes ten times as long to make.
+    A msgspec struct, for each login makes one: a frozen dataclass takes ten times as long to make.
     """
 
     time: int
@@ -27,34 +27,34 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: Kind
     outcome: Outcome
     reason: str
-    """Why, in words for the administrator; never what a peer may not learn sent to that peer."""
+    """Why, in words for administrators. It is never sent to the peer, which may not learn all of it."""
     device: str | None = None
     address: str | None = None
-    """Of the peer, `host:port`; of an administrator, `gateway-admin:name`."""
+    """That of the peer, `host:port`; for an administrator, `gateway-admin:name`."""
     connection: str | None = None
-    """Of a device: the same as in the lines "connected" and "closed"."""
+    """The id of a device's connection: the same as in the log lines "connected" and "closed"."""
     request_id: str | None = None
-    """What ties this event to others of the same request."""
+    """The same in all events of one request."""
     topic: str | None = None
     action: str | None = None
     rule: str | None = None
     """`file:line` of the deciding rule."""
     id: str | None = None
-    """Of what the policy refused a device: `gateway-admin acl why ID` explains it. `Audit.emit` gives it.
+    """Given by `Audit.emit` to what the policy refused a device: `gateway-admin acl why ID` explains it.
 
-    Of what an administrator did: by it the event is in the audit trail once.
+    Given by `gateway-admin` to what an administrator did: by it the event is in the audit trail only once.
     """
     kept_from: int | None = None
-    """Of the audit trail: the first entry that is still kept."""
+    """In an event about the audit trail: the number of the first entry that is still kept."""
 
     count: int = 1
-    """How many this one stands for; more than one only where they were too many to be written one by one."""
+    """How many events this one stands for: more than one if there were too many to write one by one."""
     source: Source = Source.DEVICE
-    """Not written, but what it costs is set against it."""
+    """Who caused it, which decides what rate limit it is subject to. Not written."""
 
     @classmethod
     def of(cls, report: Report, origin: Origin, time: int) -> AuditEvent:
-        """What was reported, of whom, at this time (Unix milliseconds)."""
+        """The event of what was reported, about whom (`origin`), at `time` (Unix milliseconds)."""
         return cls(
             time=time,
             kind=report.kind,
@@ -74,7 +74,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def explicable(self) -> bool:
-        """Whether a device was refused an action on a topic, one that is short enough to be kept."""
+        """Whether `acl why` can explain it: a limit, or a refused action on a topic that is short enough."""
         if self.kind is Kind.LIMIT:
             return self.outcome is Outcome.REFUSED and bool(self.device)
         refused = self.outcome is Outcome.REFUSED and self.action in _ACTIONS

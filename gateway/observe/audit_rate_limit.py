@@ -1,12 +1,12 @@
 """How many audit events are written one by one: an allowance per device and one for strangers.
 
-Nobody can hide an attempt in noise. Of each device the first events of each kind and outcome are written in
-every minute, whatever anybody does, and so is the first event for each of some pairs of a rule and the first
-level of a topic, so that a real attempt shows among events that were caused to hide it. What is left out is
-counted by device, kind and outcome. Strangers share an allowance of their own, counted by place, for a device
-id that is only claimed may be anybody's.
+Nobody can hide an attempt in noise. In every minute, whatever anybody does, the first events of each device
+are written, for each kind and outcome; and so is the first event for each pair of a rule and the first level
+of a topic, up to a number of pairs, so that a real attempt shows among events that were caused to hide it.
+What is left out is counted by device, kind and outcome. Strangers share an allowance of their own and are
+counted by place, for a device id that is only claimed may be anybody's.
 
-Memory is bounded by the number of devices, for only a device that has proven who it is counts here, and by a
+Memory is bounded by the number of devices, for only authenticated ones are counted by their id, and by a
 number of places. Must not know what becomes of the events that are written. Time comes from outside.
 """
 
@@ -19,14 +19,16 @@ from gateway.observe.audit_event import AuditEvent
 from gateway.system.ip_address_blocks import place_of
 
 FIRST_PER_KIND = 5
-"""Of each kind and outcome, written per device and minute, whatever there was before."""
+"""Events of each kind and outcome that are written per device and minute in any case."""
 RULES_AND_TOPICS = 20
-"""Different pairs of deciding rule and first topic level written per device and minute beyond those."""
+"""Pairs of deciding rule and first topic level of which one more event each is written per device and
+minute."""
 PER_DEVICE_MAX = 500
-"""Written per device and minute beyond those, as far as the rate of all devices (`DEVICES`) allows."""
-PER_PLACE_MAX = 100
-"""Written of the strangers of one place per minute, as far as the rate of all strangers (`STRANGERS`)
+"""Events beyond those that are written per device and minute, as far as the rate of all devices (`DEVICES`)
 allows."""
+PER_PLACE_MAX = 100
+"""Events of the strangers of one place that are written per minute, as far as the rate of all strangers
+(`STRANGERS`) allows."""
 PLACES_MAX = 1_000
 """Places that are counted one by one; the strangers of all others count as one place."""
 _MINUTE = 60_000
@@ -34,7 +36,7 @@ _MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """That of a token bucket: `burst` events at once, and `per_second` in the long run."""
+    """The rate of a token bucket: `burst` events at once, and `per_second` in the long run."""
 
     burst: int
     per_second: int
@@ -46,7 +48,10 @@ STRANGERS = Rate(200, 50)
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Events that are counted together. `place` is that of strangers; empty for those beyond `PLACES_MAX`."""
+    """What events that are counted together have in common.
+
+    `place` is None for an authenticated device, and empty for strangers of places beyond `PLACES_MAX`.
+    """
 
     device: str | None
     place: str | None
@@ -65,8 +70,8 @@ class _TokenBucket:
         self._at = 0
 
     def take(self, now: int, *, leave: int = 0) -> bool:
-        """Take one, if more than `leave` are left afterwards; whether that was so."""
-        # A clock that was set back gives nothing and takes nothing.
+        """Take one if at least `leave` are left then; return whether it was taken."""
+        # While the clock is set back nothing is added, and nothing taken away.
         gained = max(0, now - self._at) * self._rate.per_second / 1_000
         self._left = min(self._rate.burst, self._left + gained)
         self._at = now
@@ -78,22 +83,25 @@ class _TokenBucket:
 
 @dataclass(slots=True)
 class _Written:
-    """What was written of one device, or of the strangers of one place, in this minute.
+    """What was written in this minute about one device, or about the strangers of one place.
 
-    There may be thousands, most of them of a device that only logged in: so no container is made before it is
-    needed.
+    There may be thousands of these, most for a device that only logged in: so no container is made before it
+    is needed.
     """
 
     first: tuple[tuple[Kind, Outcome], ...] = ()
     """Kind and outcome of each of the first events."""
     rules_and_topics: tuple[tuple[str | None, str], ...] = ()
-    """Rule and first level of the topic, of what was written for its topic."""
+    """The pairs of rule and first topic level for which an event was written."""
     more: int = 0
-    """How many events beyond those."""
+    """How many events were written beyond those."""
 
 
 class AuditRateLimit:
-    """One for each consumer of audit events that can't write all of them."""
+    """Decides which events are written one by one.
+
+    Each consumer of audit events that needs one has its own.
+    """
 
     def __init__(self, *, devices: Rate = DEVICES, strangers: Rate = STRANGERS) -> None:
         self._devices = _TokenBucket(devices)
@@ -144,7 +152,7 @@ class AuditRateLimit:
         written = self._of_place.setdefault(place, _Written())
         if written.more >= PER_PLACE_MAX:
             return False
-        # One place alone uses up half of it: the other half is for those of whom little was written.
+        # Half of it is kept for places about which little was written yet.
         if not self._strangers.take(now, leave=0 if written.more < FIRST_PER_KIND else self._kept_for_others):
             return False
         written.more += 1
@@ -159,7 +167,7 @@ class LeftOutCounts:
         self._places = 0
 
     def count(self, event: AuditEvent) -> None:
-        """This is not written by itself."""
+        """Count an event that is not written by itself."""
         place = None if _is_authenticated(event) else _place(event)
         key = LeftOut(event.device if place is None else None, place, event.kind, event.outcome)
         if place and key not in self._counts:
@@ -170,7 +178,7 @@ class LeftOutCounts:
         self._counts[key] = self._counts.get(key, 0) + event.count
 
     def take(self, most: int) -> list[tuple[LeftOut, int]]:
-        """What was left out since the last call, at most `most`; those that wait longest first."""
+        """At most `most` of the counts since they were last taken, the oldest first."""
         taken: list[tuple[LeftOut, int]] = []
         while self._counts and len(taken) < most:
             key = next(iter(self._counts))

@@ -1,4 +1,4 @@
-"""Hands the audit events of a device to whoever looks at that device now; nobody does, mostly."""
+"""Hands the audit events of a device to whoever traces it now (`control.traces`); mostly nobody does."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class EventListeners:
 
     def __init__(self) -> None:
         self.of_device: dict[str, Callable[[AuditEvent], None]] = {}
-        """Who listens, by the device. Must neither block nor raise."""
+        """What is called with each event, by device id. It must neither block nor raise."""
 
     def __call__(self, event: AuditEvent) -> None:
-        """Tell whoever listens."""
+        """Hand on the event, if somebody listens."""
         if self.of_device and event.device and (listener := self.of_device.get(event.device)) is not None:
             listener(event)

@@ -1,6 +1,6 @@
-"""What monitoring.toml asks to have checked: other services, which the gateway needs or its people do.
+"""What monitoring.toml asks to have checked: services that the gateway or its users need, and devices.
 
-Owns what a check is; who runs it, and what becomes of the answer, is for health.
+Owns what a check is; when it is run, and what becomes of the answer, is for `health_check_scheduler`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OUR_CHECKS = frozenset(
         "workers",
     }
 )
-"""What the gateway checks of itself: no check of monitoring.toml has one of these names."""
+"""The names of the gateway's own checks: no check in monitoring.toml may have one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class HttpCheck:
 
     name: str
     interval: int
-    """Seconds."""
+    """Seconds between two checks; `timeout` is in seconds, too."""
     timeout: int
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class TcpCheck:
-    """Connects: healthy is what accepts."""
+    """Connects to a port: healthy if that succeeds."""
 
     name: str
     interval: int

@@ -1,12 +1,15 @@
-"""The checks of health: when each is done, what it found, and since when. Answers come from memory.
+"""The checks of health: when each is done, what it found, and since when.
 
-Owns the schedule: every `interval` seconds each check is done, side by side, with a time-out of its own; one
-that has just failed is done again soon, and one of the gateway itself is done early when somebody asks. A
-check that raises or takes too long has failed. Must not know what is checked, nor who asks.
+Whoever asks never waits for a check.
 
-A check that reads memory alone is no coroutine, and is done each time somebody asks: what it found is never
-old. One that takes time may have a passive check beside it, which says from memory that the part has failed
-since it was checked.
+Owns the schedule: each check is done every `interval` seconds, at the same time as others, with a time-out of
+its own; one that has just failed is done again soon, and one of the gateway itself early when somebody asks
+for the findings. A check that raises or takes too long has failed. Must not know what is checked, nor who
+asks.
+
+A check that only reads memory is no coroutine, and is done each time somebody asks: what it found is never
+old. One that takes time may have a passive check beside it, which can say, from memory, that the part has
+failed since it was checked.
 """
 
 from __future__ import annotations
@@ -26,34 +29,34 @@ from gateway.system.aligned_timers import next_moment
 DEADLINE = 5.0
 """Seconds that a check may take."""
 _RETRY_SECONDS = 2.0
-"""Seconds after which a check of the gateway itself that failed is done again."""
+"""After these a check of the gateway itself that failed is done again."""
 _FRESH_SECONDS = 1.0
-"""Seconds for which an answer is new enough for whoever asks."""
+"""For these a finding is new enough for whoever asks; an older one is checked again early."""
 _LOOK_SECONDS = 1.0
 """Seconds between two looks at which checks are due."""
 _FOLDER_SECONDS = 0.2
-"""Seconds that a look at the folder may take: one that hangs in the disk holds nobody up."""
+"""For these at most a look at the data folder is waited for: a disk that hangs holds nobody up."""
 _NOT_YET = "not checked yet"
 _WARNING = "warning: "
-"""How the message of a check begins that passed, and yet somebody should look."""
+"""How the message of a check begins that passed, but to which somebody should see."""
 
 _log = get_logger()
 
 
 class State(StrEnum):
-    """How the part of the gateway is, or the service, that a check is about."""
+    """The state of what a check is about: a part of the gateway, or a service."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """It works, and somebody should look; or devices are served without it."""
+    """It works, but somebody should see to it; or it fails, and devices are served without it."""
     UNHEALTHY = "unhealthy"
 
 
 CheckResult: TypeAlias = tuple[bool, str]
-"""Whether all is well, and words that anybody may read."""
+"""Whether all is well, and a message that anybody may read."""
 Check: TypeAlias = Callable[[], CheckResult | Awaitable[CheckResult]]
 Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-"""Starts a task that somebody holds: `gateway.net.tasks.Tasks.start`."""
+"""Starts a task and keeps a reference to it: `gateway.net.tasks.Tasks.start`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +65,20 @@ class Finding:
 
     state: State
     ok: bool
-    """Whether it passed: something degraded may have."""
+    """Whether the check passed: so it may be of what is degraded."""
     message: str
     since: int
-    """Unix milliseconds: of the last change of its state."""
+    """When the state last changed, Unix milliseconds, as `checked_at`."""
     checked_at: int
     duration_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The answer of every check, by name."""
+    """What every check found, by name, and what follows from it."""
 
     live: bool
-    """No vital check failed: restarting the process would not help."""
+    """No vital check failed. While one fails, restarting the process may help."""
     ready: bool
     """No needed check failed: a device would be served now."""
     checks: Mapping[str, Finding]
@@ -91,14 +94,14 @@ class _ScheduledCheck:
     interval: float
     deadline: float
     external: bool
-    """Of a service outside the gateway: it is done as often as its interval says, and no sooner."""
+    """Whether it is of a service outside the gateway: then it is never done before its interval is over."""
     at_once: bool
-    """It reads memory alone."""
+    """Whether it only reads memory."""
     passive: Callable[[], CheckResult] | None = None
-    """Whether the part has failed since, by what its users met: read from memory between two checks."""
+    """Says between two checks, from memory, whether users of the part have met a failure."""
     found: Finding | None = None
     due: float = 0.0
-    """By the clock of the loop."""
+    """When it is done next, by the clock of the loop."""
     task: asyncio.Task[None] | None = None
 
 
@@ -114,11 +117,12 @@ class Health:
         folder: Callable[[], str] = str,
         changed: Callable[[str, Finding], None] = lambda _name, _found: None,
     ) -> None:
-        """`now` gives Unix milliseconds. `changed` gets each change of a state, and a first bad one.
+        """`now` gives Unix milliseconds. `interval` and `deadline` are seconds, for checks without their own.
 
+        `changed` is called with each finding whose state is new, and with a first one that is not healthy.
         `folder` gives the identity of the data folder (a hash of its device and inode), by which
-        `gateway-admin status` knows its own gateway. It is called each time, in a thread: a folder that was
-        moved away has none, and its gateway is not that of the folder which has its path now.
+        `gateway-admin status` recognises its own gateway. It is called each time somebody asks, in a thread:
+        if the folder was moved away, this is not the gateway of the one that has its path now.
         """
         self._now = now
         self._interval = interval
@@ -127,14 +131,14 @@ class Health:
         self._folder = folder
         self._folder_identity = ""
         self._looking: asyncio.Future[str] | None = None
-        """The last look at the folder. While one hangs in the disk there is no other."""
+        """The last look at the folder. While the disk hangs no second one is begun."""
         self._scheduled: dict[str, _ScheduledCheck] = {}
         self._wake = asyncio.Event()
         self.changes = 0
-        """How often what was found of a part became something different, or a part came or went."""
+        """How often a state became a different one, or a check was added or removed."""
 
     async def folder(self) -> str:
-        """The identity of the data folder, or "" without one; the last while it can't be looked at."""
+        """The identity of the data folder, "" if there is none; the last one while the disk hangs."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().run_in_executor(None, self._folder)
         await asyncio.wait({self._looking}, timeout=_FOLDER_SECONDS)
@@ -153,11 +157,12 @@ class Health:
         interval: float | None = None,
         deadline: float | None = None,
     ) -> None:
-        """Do `check` from now on, in the place of one with this name.
+        """Do `check` from now on; it replaces one with this name.
 
-        A vital one (the event loop) makes `/health` fail and `/ready` too; another needed one (bus, store)
-        only `/ready`: killing the process would not bring the bus back. One that is not needed (a broken edit
-        of the policy, a `external` service) is shown: devices are served all the same.
+        If a `vital` one fails (the event loop), `/health` does, and `/ready` too; if one fails that is only
+        `needed` (bus, store), only `/ready` does: killing the process would not bring the bus back. One that
+        is neither (a policy that can't be used, an `external` service) is only shown: devices are served all
+        the same.
         """
         self.changes += 1
         self._scheduled[name] = _ScheduledCheck(
@@ -172,21 +177,21 @@ class Health:
         self._wake.set()
 
     def add_passive(self, name: str, check: Callable[[], CheckResult]) -> None:
-        """Believe `check`, which reads memory, when it says that this part has failed since it was checked.
+        """Have `check`, which only reads memory, say between two checks that this part has failed.
 
-        Never that it is well again: only the check itself says that, and it is done at once.
+        That it is well again only the check itself says, which is then done at once.
         """
         self._scheduled[name].passive = check
 
     def remove(self, name: str) -> None:
-        """Do it no more."""
+        """Do this check no more."""
         self.changes += 1
         scheduled = self._scheduled.pop(name, None)
         if scheduled is not None and scheduled.task is not None:
             scheduled.task.cancel()
 
     def report(self) -> HealthReport:
-        """What was found, without waiting."""
+        """What was found, without waiting; what is old is checked again soon."""
         now = asyncio.get_running_loop().time()
         found: dict[str, Finding] = {}
         for name, scheduled in self._scheduled.items():
@@ -205,7 +210,7 @@ class Health:
         )
 
     def findings(self) -> Mapping[str, Finding]:
-        """What was found of each part that was looked at."""
+        """What was found by each check that was done at least once."""
         for name, scheduled in self._scheduled.items():
             self._ask_memory(name, scheduled)
         return {

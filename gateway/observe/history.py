@@ -1,10 +1,12 @@
-"""What was measured in the last 24 hours, in memory: every 10 s for the last hour, every minute before.
+"""What was measured in the last 24 hours, in memory: every 10 s for the last hour, every minute before that.
 
-Owns the rings, their bounds, and the form in which the store keeps them. Must not know what is measured, nor
-who asks: alerts compare it, `gateway-admin status --history` draws it. Time comes from outside, and may jump.
+Owns the ring buffers, and which samples the store has yet to save. Must not know what is measured, nor who
+asks: alerts compare it, `gateway-admin status --history` draws it. Time comes from outside, and may jump.
+
+A sample is all values of one moment; samples are numbered. A series is one metric with one set of labels.
 
 Fixed in size: `SERIES_MAX` series of 1,800 numbers each are 7 MiB in memory, and less in the store. A series
-that would be one more is left out and counted; one that had no value for a day makes room.
+beyond that is left out and counted; one that had no value for a day makes room.
 """
 
 from __future__ import annotations
@@ -22,20 +24,24 @@ Samples: TypeAlias = Mapping[str, Mapping[Labels, float]]
 
 FINE_SECONDS = 10
 MINUTE_SECONDS = 60
+"""From one sample to the next, in the two rings."""
 FINE_SLOTS = 360
 MINUTE_SLOTS = 1_440
+"""Samples in each ring: an hour and a day."""
 SERIES_MAX = 450
 
 _EARLY_MS = 9_000
-"""A sample that comes sooner than this after the last one replaces it, so that the ring spans an hour."""
+"""A sample that comes sooner than this after the last one replaces it, so that the fine ring spans an
+hour."""
 _DAY_MS = 86_400_000
 _ROWS_AT_ONCE = 60
+"""Samples of each ring in one save."""
 _NOTHING = math.nan
 
 
 @dataclass(slots=True)
 class _Ring:
-    """When the samples of one step were taken; each series has its values at the same positions."""
+    """The times of the samples at one interval; each series has its values at the same positions."""
 
     size: int
     step_s: int
@@ -45,7 +51,7 @@ class _Ring:
     next_number: int = 0
     """The number of the next sample: the newest stands at `(next_number - 1) % size`."""
     first_number: int = 0
-    """The lowest number that this ring was ever given, from the store or measured."""
+    """The lowest number that this ring ever had, from the store or measured."""
 
     def __post_init__(self) -> None:
         self.times_ms = array("q", bytes(8 * self.size))
@@ -75,7 +81,7 @@ class _Ring:
         return self.times_ms[self.oldest_number % self.size] if self.next_number > self.first_number else 0
 
     def positions(self, since_ms: int, before_ms: int | None = None) -> Iterator[int]:
-        """Where the samples from `since_ms` on and earlier than `before_ms` stand, oldest first."""
+        """The positions of the samples from `since_ms` on and earlier than `before_ms`, oldest first."""
         first = self.oldest_number
         for number in range(self.next_number - 1, first - 1, -1):
             if self.times_ms[number % self.size] < since_ms:
@@ -97,7 +103,10 @@ class _Ring:
         return self.advance(at_ms)
 
     def make_older(self, newest_ms: int) -> None:
-        """Give the newest sample the time `newest_ms`; older ones keep order, and distance up to a step."""
+        """Give the newest sample the time `newest_ms`.
+
+        Older ones keep their order, and their distance if it is no more than `step_s`.
+        """
         for number in range(self.next_number - 1, self.oldest_number - 1, -1):
             old_ms = self.times_ms[number % self.size]
             if old_ms <= newest_ms:
@@ -129,8 +138,8 @@ class History:
     def __init__(self, known: Collection[str] = (), last_of_minute: Collection[str] = ()) -> None:
         """`known` are names that may be asked for before they have a value.
 
-        Of a minute its mean is kept, and of what only grows or names a state its last value: of the names in
-        `last_of_minute`, and of those that end as Prometheus' counters do.
+        For a minute the mean is kept; but the last value of what stands for a state (`last_of_minute`), and
+        of what only grows, as the names of Prometheus' counters end.
         """
         self._names = frozenset(known)
         self._last_of_minute = frozenset(last_of_minute)
@@ -142,9 +151,9 @@ class History:
         self._new: list[SeriesRow] = []
         self._ended: list[int] = []
         self._unsaved_from = (0, 0)
-        """The first number that the store does not have: of the fine ring, of the minutes."""
+        """The number of the first sample that the store does not have: of the fine ring, of the minutes."""
         self._stored_times_changed = False
-        """Whether times have changed that the store has."""
+        """Whether samples that the store has were given other times."""
         self.left_out = 0
         """Series of the newest sample for which there was no room."""
 
@@ -159,7 +168,7 @@ class History:
         return self._fine.newest_ms
 
     def names(self) -> frozenset[str]:
-        """All that may be asked for."""
+        """All names that may be asked for."""
         return self._names | self._series.keys()
 
     def latest(self, name: str) -> Mapping[Labels, float]:
@@ -173,14 +182,13 @@ class History:
     def since(self, name: str, seconds: float) -> Mapping[Labels, Sequence[tuple[int, float]]]:
         """Time (Unix milliseconds) and value of each sample of the last `seconds`, oldest first.
 
-        Counted back from the newest sample. Of the last hour it is every 10 s, of what was before every
-        minute.
+        They are counted back from the newest sample: one every 10 s for the last hour, one a minute before.
         """
         first = self._fine.newest_ms - int(seconds * 1_000)
         fine, minutes = self._fine, self._minutes
         fine_positions = list(fine.positions(first))
-        # A minute has the time of its last sample. While the fine ring has that one, the minute is shown by
-        # what is left of its fine samples; afterwards by its one value.
+        # A minute has the time of its last sample. While the fine ring has that sample, the fine samples that
+        # are left stand for the minute; afterwards its one value does.
         minute_positions = (
             list(minutes.positions(first, before_ms=fine.oldest_ms)) if first < fine.oldest_ms else []
         )
@@ -193,9 +201,9 @@ class History:
         return found
 
     def add(self, now_ms: int, samples: Samples) -> None:
-        """What was measured now. What is no finite number is as good as not measured.
+        """Add what was measured now. What is no finite number counts as not measured.
 
-        After the clock was set back all that is here stays as old as it was: nothing is lost by it.
+        If the clock was set back, all that is here is moved back by as much, and stays as old as it was.
         """
         if now_ms < self._fine.newest_ms:
             self._make_older(now_ms)
@@ -260,7 +268,7 @@ class History:
                     one.minutes[to] = values[-1] if last else math.fsum(values) / len(values)
 
     def _drop_old(self, now_ms: int) -> None:
-        """Series without a value for a day make room."""
+        """Drop series that had no value for a day."""
         for name, of_name in list(self._series.items()):
             for labels, one in list(of_name.items()):
                 if now_ms - one.last_value_ms > _DAY_MS:
@@ -271,7 +279,7 @@ class History:
                 del self._series[name]
 
     def _make_older(self, now_ms: int) -> None:
-        """The clock was set back to before the newest sample: make the samples as old as they were."""
+        """The clock was set back to before the newest sample: give the samples times as much earlier."""
         newest = now_ms - FINE_SECONDS * 1_000
         behind = max(0, self._fine.newest_ms - self._minutes.newest_ms)
         self._fine.make_older(newest)
@@ -286,7 +294,7 @@ class History:
         fine = self._rows(self._fine, self._unsaved_from[0])
         minutes = self._rows(self._minutes, self._unsaved_from[1])
         if fine:
-            # No minute later than the last fine sample: that is where a killed gateway goes on.
+            # No minute later than the last fine sample: from there the next process goes on after a kill.
             minutes = [row for row in minutes if row.at <= fine[-1].at]
         if not (fine or minutes):
             return None
@@ -301,7 +309,7 @@ class History:
             rows=(*fine, *minutes),
             moved=moved,
             needed={ring.step_s: ring.oldest_number for ring in (self._fine, self._minutes)},
-            marks=(
+            unsaved_from=(
                 fine[-1].number + 1 if fine else self._unsaved_from[0],
                 minutes[-1].number + 1 if minutes else self._unsaved_from[1],
             ),
@@ -309,7 +317,7 @@ class History:
 
     def saved(self, unsaved: Unsaved) -> None:
         """The store has this now."""
-        self._unsaved_from = unsaved.marks
+        self._unsaved_from = unsaved.unsaved_from
         del self._new[: len(unsaved.series)]
         del self._ended[: len(unsaved.ended)]
 
@@ -317,8 +325,8 @@ class History:
         """The store has nothing of this."""
         self._stored_times_changed = self._stored_times_changed or bool(unsaved.moved)
 
-    def _rows(self, ring: _Ring, mark: int) -> list[Row]:
-        first = max(mark, ring.oldest_number)
+    def _rows(self, ring: _Ring, unsaved_from: int) -> list[Row]:
+        first = max(unsaved_from, ring.oldest_number)
         rows: list[Row] = []
         for number in range(first, min(ring.next_number, first + _ROWS_AT_ONCE)):
             position = number % ring.size
@@ -362,7 +370,7 @@ class History:
 
 
 def _times(ring: _Ring, end_number: int) -> list[tuple[int, int, int]]:
-    """Step (s), number and time (Unix ms) of each sample with a number below `end_number`."""
+    """Interval (s), number and time (Unix ms) of each sample with a number below `end_number`."""
     return [
         (ring.step_s, number, ring.times_ms[number % ring.size])
         for number in range(ring.oldest_number, end_number)

@@ -1,6 +1,7 @@
-"""The form in which the store keeps the history: a row a moment, its values packed, and a row a series.
+"""The form in which the store keeps the history: one row per sample, one per series.
 
-Owns the format alone. A row has the ids and the values of its series, compressed: some 1 KB for 200 of them.
+Owns the format alone. A sample's row has the ids and values of its series, compressed: some 1 KB for 200
+series.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Labels: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values, in the order of the metric's own labels."""
 
 _BYTES = 12
-"""Of one value, with the id of its series."""
+"""What one value takes, with the id of its series."""
 
 
 class SeriesRow(NamedTuple):
@@ -27,12 +28,12 @@ class SeriesRow(NamedTuple):
 
 
 class Row(NamedTuple):
-    """All values of one moment."""
+    """A sample: all values of one moment."""
 
     step_s: int
-    """Seconds that it stands for."""
+    """Seconds from one sample to the next, by which it belongs to one of the two rings."""
     number: int
-    """Counts the moments of this step; never given twice."""
+    """The number of the sample in its ring; never given twice."""
     at: int
     """Unix milliseconds."""
     values: bytes
@@ -46,11 +47,11 @@ class Unsaved(NamedTuple):
     """Ids of series that are no more."""
     rows: Sequence[Row]
     moved: Sequence[tuple[int, int, int]]
-    """Step, number and new time of rows that the store has: the clock was set back."""
+    """`step_s`, number and new time of rows that the store has: the clock was set back."""
     needed: Mapping[int, int]
-    """By step the first number that is needed; the store drops what is before."""
-    marks: tuple[int, int]
-    """Of the fine ring and of the minutes: the first number that the store lacks once this is saved."""
+    """By `step_s`, the first number that is still needed; the store drops what is before."""
+    unsaved_from: tuple[int, int]
+    """In the fine ring and in the minutes: the first number that the store lacks once this is saved."""
 
 
 def packed(ids: array[int], values: array[float]) -> bytes:
@@ -62,7 +63,7 @@ def packed(ids: array[int], values: array[float]) -> bytes:
 
 
 def unpacked(data: bytes, most: int) -> dict[int, float] | None:
-    """At most so many values by the id of their series; None when it is damaged."""
+    """The values, `most` at most, by the ids of their series; None if the data is damaged."""
     reader = zlib.decompressobj()
     try:
         raw = reader.decompress(data, most * _BYTES + 1)

@@ -1,7 +1,7 @@
-"""Writes log lines in a thread of its own, so that whoever reads them slowly, or not at all, holds up nobody.
+"""Writes log lines in a thread of its own, so that whoever reads them slowly holds up nothing.
 
-What waits to be written is bounded; what finds no place is counted, and the number is a line of its own when
-lines flow again. Must not know what a line says.
+What waits to be written is bounded; lines that find no room are dropped and counted, and the count is a line
+of its own once lines are read again. Must not know what a line says.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from types import TracebackType
 
 WAITING_MAX = 1_048_576
-"""Characters that wait, what is being written among them."""
+"""Characters that wait at most, what is being written among them."""
 _EXIT_SECONDS = 2.0
-"""For what waits to be written when the process ends."""
+"""How long the end of the process waits for what is to be written."""
 
 
 class LogWriter:
-    """Lines to a file descriptor, which stays somebody else's."""
+    """Writes lines to a file descriptor, which it does not close."""
 
     def __init__(self, descriptor: int, dropped_line: Callable[[int], str]) -> None:
         """`dropped_line` makes the line that says how many were dropped."""
@@ -32,8 +32,8 @@ class LogWriter:
         self._size = 0
         self._missed = 0
         self.dropped = 0
-        """Lines, since the start."""
-        # With a lock that its owner may take again: the garbage collector may run in here, and warn.
+        """How many lines were dropped since the start."""
+        # A reentrant lock: the garbage collector may run while it is held, and log a warning.
         self._changed = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
 
@@ -54,12 +54,12 @@ class LogWriter:
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:
-        """Wait until all is written, for so long at most."""
+        """Wait until all is written, for `seconds` at most."""
         with self._changed:
             self._changed.wait_for(lambda: not (self._size or self._missed), seconds)
 
     def _flush_before_tracebacks(self) -> None:
-        """Have the lines that wait written before the traceback of a crash, which is written in pieces."""
+        """Have the lines that wait written before the traceback of a crash, which Python writes in pieces."""
         show = sys.excepthook
 
         def flush_and_show(
@@ -80,7 +80,7 @@ class LogWriter:
                 lines = "".join(self._waiting)
                 self._waiting.clear()
                 if self._missed:
-                    # Behind the lines that filled the room, before those that find room from now on.
+                    # After the lines that filled the room, and before those that find room from now on.
                     line = self._dropped_line(self._missed)
                     self._missed = 0
                     self._size += len(line)
@@ -94,7 +94,7 @@ class LogWriter:
             try:
                 data = data[os.write(self._descriptor, data) :]
             except BlockingIOError:
-                # Whoever shares the terminal or pipe with us has made it so.
+                # Another process that has the same terminal or pipe has made it non-blocking.
                 select.select([], [self._descriptor], [])
             except (OSError, ValueError):
                 return  # there is nowhere left to say so

@@ -3,8 +3,8 @@
 Owns the shape of a line, and what is masked in it; `gateway.observe.log_writer` writes it. Knows
 nothing of MQTT: callers bind `device`, `address`, `client_id`, `reason` and the like.
 
-Nothing secret gets out by accident: values whose name speaks of a secret are masked, bytes are
-never shown, objects appear by their `repr` (which the secret type of ours masks), and user info in
+Nothing secret gets out by accident: values whose name suggests a secret are masked, bytes are
+never shown, objects appear by their `repr` (which our type for secrets masks), and user info in
 URLs is cut out. Nothing a peer sends can break a line, forge one, or make one longer than a bound.
 """
 
@@ -34,8 +34,11 @@ MASK = "********"
 VALUE_LENGTH = 1_024
 """Characters of one value in a line; a topic alone may have 65,535."""
 _TRACEBACK_LENGTH = 16_384
+"""Characters of a traceback."""
 _ITEMS = 32
+"""Items of a list or mapping in a line."""
 _DEPTH = 4
+"""Levels of lists and mappings within one another."""
 
 _SECRET_NAME = re.compile(
     r"(?i:pass(word|wd|phrase)|secret|token|credential|authorization|private|(^|[_.\s-])keys?($|[_.\s-]))|Key"
@@ -70,12 +73,12 @@ def configure(level: str, stream: TextIO | None = None, *, form: str | None = No
 
 
 def dropped() -> int:
-    """Lines that nobody read in time, since the log was configured."""
+    """How many lines were dropped, for nobody read them in time, since the log was configured."""
     return 0 if _sink is None else _sink.dropped
 
 
 def get_logger(**values: object) -> structlog.typing.FilteringBoundLogger:
-    """A logger that says `values` in each of its lines."""
+    """A logger that has `values` in each of its lines."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger.bind(**values) if values else logger
 
@@ -121,7 +124,7 @@ _sink: _Sink | None = None
 
 
 def _descriptor_of(stream: TextIO | None) -> int | None:
-    # Of our own: one that somebody closes becomes the next file's, a database's say.
+    # A copy: if somebody closes the stream, its number is given to the next file opened, perhaps a database.
     try:
         return None if stream is None else os.dup(stream.fileno())
     except (OSError, ValueError):  # it is in memory, or closed
@@ -179,7 +182,7 @@ def safe(name: str, value: object) -> object:
         and "://" not in value
         and not is_secret_name(name)
     ):
-        return value  # as most are: an entry of the audit trail has seven
+        return value  # the shortcut for most values: an entry of the audit trail has seven such
     return _safe(name, value, _DEPTH)
 
 
@@ -202,7 +205,7 @@ def _safe(name: str, value: object, depth: int) -> object:
         case BaseException() | os.PathLike():
             return _text(str(value), VALUE_LENGTH)
         case Mapping() | list() | tuple() | set() | frozenset() if not depth:
-            # Its repr would show what a name further down had masked.
+            # Its repr would show values that are masked by the names they have within it.
             return "..."
         case Mapping():
             return {

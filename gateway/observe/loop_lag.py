@@ -1,7 +1,8 @@
-"""How late the event loop is: what waits for a timer or a socket waits that long.
+"""How late the event loop is: by that much is everything late that waits for a timer or a socket.
 
-Looks five times a second while there is work: while a device is there, and after something came. In between,
-once a second, for each look is a wake-up. Whoever asks gets the worst of the last ten seconds or so.
+It measures five times a second while there is work: while a device is connected, and after something came.
+Else once a second, for each time wakes the process up. Whoever asks gets the worst of the last ten seconds or
+so.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ from gateway.system.aligned_timers import Rounds
 _LOOK_SECONDS = 0.2
 _IDLE_SECONDS = 1.0
 _PART_SECONDS = 10.0
-"""The last two parts are what is shown."""
+"""Time is cut into parts, each with the worst that was measured in it. The last two parts are shown."""
 _LATE = 0.2
 """Seconds from which on devices notice."""
 _STUCK = 1.0
+"""Seconds."""
 _STUCK_PARTS = 6
-"""So many parts in a row with more than `_STUCK`: a minute in which each answer came late."""
+"""Parts in a row with more than `_STUCK` for which the process counts as stuck: a minute."""
 
 
 class LoopLag:
     """Measures one loop, the one that it runs in."""
 
-    def __init__(self, works: Callable[[], bool] = lambda: True) -> None:
-        """`works` says whether anything may come at any moment."""
+    def __init__(self, is_busy: Callable[[], bool] = lambda: True) -> None:
+        """`is_busy` says whether there is work, so that it measures more often."""
         self._parts: deque[float] = deque([0.0], _STUCK_PARTS)
-        self.works = works
+        self.is_busy = is_busy
         self._rounds = Rounds(_LOOK_SECONDS, _IDLE_SECONDS)
 
     @property
@@ -38,7 +40,7 @@ class LoopLag:
         return max(list(self._parts)[-2:])
 
     def check(self) -> tuple[bool, str]:
-        """Whether the loop answers; a minute of answers that come late is nothing that goes over."""
+        """Whether the loop answers in time. It fails only after a minute of being late, and warns before."""
         shown = f"{self.seconds * 1_000:.0f} ms late at most, in the last ten seconds"
         if len(self._parts) == _STUCK_PARTS and min(self._parts) > _STUCK:
             return (
@@ -48,18 +50,18 @@ class LoopLag:
         return True, f"warning: {shown}" if self.seconds > _LATE else shown
 
     def soon(self) -> None:
-        """Something came: what it takes is to be seen."""
+        """Something came: measure soon how long it holds up the loop."""
         self._rounds.soon()
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Measure for ever."""
         loop = asyncio.get_running_loop()
         part_ends = loop.time() + _PART_SECONDS
         while True:
-            if self.works():
+            if self.is_busy():
                 self._rounds.soon()
             await self._rounds.wait()
-            await asyncio.sleep(0)  # what is done at the same moment holds others up as well
+            await asyncio.sleep(0)  # what else is done in this round of the loop counts too
             now = loop.time()
             self._parts[-1] = max(self._parts[-1], now - self._rounds.due)
             if now >= part_ends:

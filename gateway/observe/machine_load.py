@@ -1,6 +1,6 @@
-"""The machine as the gateway finds it: its processors, its memory, and the disk of the data folder.
+"""How busy the machine is: its processors, its memory, and the disk of the data folder.
 
-What the disk says is asked in a thread, for one that hangs answers nobody.
+The disk is asked in a thread, for one that hangs does not answer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 _SCARCE = 0.10
-"""Of the disk: below, health warns."""
+"""The free share of the disk below which health warns."""
 _FULL_BYTES = 16 * 2**20
-"""What is to be written in the next minutes has no room below."""
+"""The free bytes below which health fails: what is written in the next minutes would find no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Load:
     cpu: float
     """From 0 to 1, since the look before."""
     load1: float
+    """The load average of the last minute."""
     memory_used: float
     """From 0 to 1."""
     memory_available: int
@@ -32,19 +33,19 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Of one folder."""
+    """The room on the disk of a folder."""
 
     free: int
     """Bytes."""
     share: float
-    """From 0 to 1."""
+    """The share that is free, from 0 to 1."""
 
 
 class SystemLoad:
     """Keeps what was found last."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is on the disk that matters."""
+        """The disk that is looked at is the one with `folder`."""
         self._folder = folder
         self._looking: asyncio.Future[Disk] | None = None
         psutil.cpu_percent(None)  # from now on it is counted
@@ -54,7 +55,7 @@ class SystemLoad:
         """None before the first look, and while the disk does not answer."""
 
     def look(self) -> None:
-        """Look at processors and memory, and ask the disk, whose answer comes by itself."""
+        """Look at processors and memory, and ask the disk; its answer comes later, into `disk`."""
         memory = psutil.virtual_memory()
         self.load = Load(
             cpu=psutil.cpu_percent(None) / 100,
@@ -65,7 +66,7 @@ class SystemLoad:
         self._ask_disk()
 
     def _ask_disk(self) -> asyncio.Future[Disk]:
-        """What it answers, some time: of one that hangs nobody waits in a second thread."""
+        """Ask the disk, unless the last question is still unanswered: one that hangs takes one thread."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(asyncio.to_thread(_disk, self._folder))  # noqa: TID251 - held here
             self._looking.add_done_callback(self._take_disk)
@@ -91,5 +92,5 @@ class SystemLoad:
 
 def _disk(folder: Path) -> Disk:
     usage = psutil.disk_usage(str(folder))
-    # As `df` counts it: what only root may use is not free.
+    # As `df` counts it: what is reserved for root is not free.
     return Disk(usage.free, usage.free / ((usage.used + usage.free) or 1))

@@ -1,11 +1,11 @@
 """Every metric there is, by name: what it says, its labels, and the words for its numbers.
 
 What the data path counts is taken from `gateway.connection.process_counters`; all else stands here. One list
-for Prometheus, the history and the conditions of alerts, so that a name that none of them has is found before
-anything was measured. Must not know where the numbers come from: `gateway.observe.metrics` is given that.
+for Prometheus, the history and the conditions of alerts, so that a wrong name in a condition is found before
+anything is measured. Must not know where the numbers come from: `gateway.observe.metrics` is given that.
 
-No label holds what a peer chose (topic, client id, device id), for each value would be a series of its own;
-but the devices that monitoring.toml names (`metrics_of_devices`), which are few.
+No label holds what a peer chose (topic, client id, device id), for each value would make a series of its own.
+The exception are the devices that monitoring.toml names (`metrics_of_devices`), which are few.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import Enum, auto
 from gateway.connection.process_counters import Counters
 
 PREFIX = "gateway_"
-"""Of the names in Prometheus; the history and the conditions leave it out."""
+"""Stands before the names in Prometheus, and not in the history and in conditions."""
 
 SERVICE_WORDS: Mapping[str, float] = {"up": 1.0, "degraded": 0.5, "down": 0.0}
 
@@ -32,7 +32,7 @@ class MetricType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One of them."""
+    """A metric, before it is measured."""
 
     name: str
     """Without the prefix, and of a counter without `_total`."""
@@ -40,15 +40,15 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     words: Mapping[str, float] = field(default_factory=dict)
-    """What a condition may write for a number: of a state its name."""
+    """The names that a condition may write for numbers that stand for states, such as "down"."""
     scraped: bool = True
-    """Whether Prometheus gets it: not what it has in base units under a different name."""
+    """Whether Prometheus gets it. It does not if it has the same in base units under a different name."""
     kept: bool = True
-    """Whether the history has it: not what each device has, for which there is no room."""
+    """Whether the history has it. It has no room for what is measured per device."""
 
     @property
     def readings(self) -> tuple[str, ...]:
-        """What the history calls its series."""
+        """The names that it has in the history: a histogram has two."""
         if self.type is MetricType.COUNTER:
             return (f"{self.name}_total",)
         if self.type is MetricType.HISTOGRAM:
@@ -165,7 +165,7 @@ PROCESS = (
     "process_max_fds",
     "process_start_time_seconds",
 )
-"""What the Prometheus library itself reads of this process: without prefix and without labels."""
+"""What the Prometheus library itself measures of this process: without prefix and without labels."""
 
 
 def catalogue() -> Mapping[str, Metric]:
@@ -178,7 +178,7 @@ def catalogue() -> Mapping[str, Metric]:
 
 
 def readings() -> Mapping[str, Metric]:
-    """All that the history may have, by the name that it has there."""
+    """All metrics that the history may have, by the names that they have there."""
     of_process = {
         name: Metric(
             name.removesuffix("_total"),

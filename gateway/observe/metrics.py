@@ -1,7 +1,7 @@
 """How the metrics are read: by Prometheus, and by the history.
 
 Owns where the number of each name in the catalogue comes from. Numbers are read when somebody
-asks: what counts is plain integers that the data path increments, 30 ns each. Must not know who counts.
+asks: counters are plain integers that the data path increments, 30 ns each. Must not know who counts.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ _log = get_logger()
 
 _CountedBy: TypeAlias = Enum | str
 Numbers: TypeAlias = float | Mapping[str, float] | Mapping[tuple[str, ...], float] | None
-"""A number, or one for each value of the label or of the labels in their order; None while there is none."""
+"""A number; or one per value of its label, or per values of its labels in their order; None while there is
+none."""
 
 
 class Histogram:
-    """How long something took, in buckets; `observe` is some additions."""
+    """How long something took, in buckets; `observe` costs a few additions."""
 
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, *bounds: float) -> None:
-        """`bounds` are the upper ends of the buckets, the least first; above the last is one more."""
+        """`bounds` are the upper ends of the buckets, the lowest first; above the last there is one more."""
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
         """The sum of all."""
 
     def observe(self, value: float) -> None:
-        """One more."""
+        """Count one more."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
@@ -59,7 +60,7 @@ class Histogram:
         return sum(self.counts)
 
     def buckets(self) -> list[tuple[str, float]]:
-        """The upper end of each bucket, as text, and how many were no longer than that."""
+        """The upper end of each bucket, as text, and how many values were at most that."""
         below, found = 0, []
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
             below += count
@@ -68,7 +69,7 @@ class Histogram:
 
 
 Read: TypeAlias = Callable[[], Numbers]
-"""Must not block."""
+"""Reads a metric. It must not block."""
 
 
 class Metrics:
@@ -83,14 +84,14 @@ class Metrics:
             self._sources[item.name] = _counter(counters, item.name, item.metadata.get("values", ()))
 
     def read(self, **sources: Read | Histogram) -> None:
-        """Read these metrics so from now on. Raises KeyError for a name that is not in the catalogue."""
+        """Read these metrics from these sources. Raises KeyError for a name that is not in the catalogue."""
         for name, source in sources.items():
             if isinstance(source, Histogram) is not (self._catalogue[name].type is MetricType.HISTOGRAM):
                 raise KeyError(f"{name} is a {self._catalogue[name].type.name.lower()}")
             self._sources[name] = source
 
     def missing(self) -> set[str]:
-        """The names of the catalogue that nobody gives a number for."""
+        """The names of the catalogue that have no source."""
         return self._catalogue.keys() - self._sources.keys()
 
     def found(self) -> Iterator[tuple[Metric, Histogram | dict[tuple[str, ...], float]]]:

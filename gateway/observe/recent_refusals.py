@@ -1,8 +1,9 @@
 """Who was refused lately, from where, why and how often: what a security person looks at first.
 
-Refusals that are alike are one entry: of the same device, place, kind and reason. Bounded so that nobody can
-push out what others were refused: a device that has proven who it is has entries of its own, strangers share
-those of their place, and the two kinds don't meet. Must not know where entries are saved.
+Refusals that are alike are one entry: those of the same device, host, kind and reason. Bounded so that nobody
+can push out what others were refused: an authenticated device (the store says `proven`) has entries of its
+own, strangers share those of their place, and neither kind takes room from the other. Must not know where
+entries are saved.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from gateway.store.recent_refusals import KEPT_SECONDS
 from gateway.system.ip_address_blocks import host_of, place_of
 
 OF_A_DEVICE = 50
+"""Entries of one device, at most."""
 OF_A_PLACE = 200
+"""Entries of the strangers of one place."""
 OF_ALL = 2_500
-"""Entries of all devices together, and as many of all strangers."""
+"""Entries of all devices together; and as many of all strangers."""
 _REASON_MAX = 300
 """Characters."""
 _TOPIC_MAX = 256
@@ -29,7 +32,10 @@ Key = tuple[str, str, str, str]
 
 
 class _Pool:
-    """Entries of which those that were alike longest ago go first: of a group that is full, then of all."""
+    """Entries, in groups of one device or place.
+
+    Those whose last refusal is longest ago are dropped first: of a group that is full, else of all.
+    """
 
     def __init__(self, of_a_group: int) -> None:
         self._of_a_group = of_a_group
@@ -43,7 +49,7 @@ class _Pool:
         return self._entries.get(key)
 
     def touch(self, entry: RefusedClient, group: str) -> None:
-        """This one is the newest now."""
+        """Add this entry, or have it be the newest now."""
         key = key_of(entry)
         own = self._groups.setdefault(group, OrderedDict())
         if key not in self._entries:
@@ -73,7 +79,7 @@ def key_of(entry: RefusedClient) -> Key:
 
 
 def group_of(entry: RefusedClient) -> str:
-    """With whose entries it is counted."""
+    """The group that an entry belongs to: a device id, or a place."""
     return entry.device_id if entry.proven else place_of(entry.host)
 
 
@@ -115,7 +121,7 @@ class RefusedClients:
         self._unsaved[key] = proven
 
     def again(self, device_id: str, host: str, reason: str) -> None:
-        """A login was refused as one before it, which was an event."""
+        """A login was refused for the same reason as one before it, for which there was an event."""
         key: Key = (device_id, host, refused_login(reason).kind.value, reason[:_REASON_MAX])
         for proven in (False, True):
             pool = self._pool(proven)
@@ -132,7 +138,7 @@ class RefusedClients:
         """Those of the last three days, the newest first."""
         since = self._now() // 1_000 - KEPT_SECONDS
         found = [one for pool in (self._devices, self._strangers) for one in pool if one.last_at >= since]
-        # Of one second the later stands first, too: a pool has its newest at the end.
+        # Of those of the same second the later comes first, too: a pool has its newest at the end.
         return sorted(found, key=lambda one: one.last_at)[::-1]
 
     def take_unsaved(self, most: int) -> Sequence[RefusedClient]:

@@ -1,7 +1,7 @@
-"""What the gateway has to save and can't: logged once, again when it changes, and always in health.
+"""What the gateway has to save and can't: logged once, again when that changes, and always shown by health.
 
-Owns no data: whoever saves says how it went. A disk that is full stays full for days, and what tries each
-second must not write a line every second.
+Owns no data: whoever saves says how it went. A disk may be full for days, and what tries every second must
+not log a line every second. Each thing that is saved by itself is called a part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.observe.logs import get_logger
 from gateway.system.aligned_timers import until_next_multiple_of
 
 _CALM_SECONDS = 10.0
-"""Between two lines about one part: what changes to and fro faster is logged when this is over."""
+"""Between two log lines about one part: what changes faster is logged when these are over."""
 _LOOK_SECONDS = 1.0
 
 _log = get_logger()
@@ -28,7 +28,7 @@ class _Part:
     reason: str = ""
     """Why it does not save; empty while it does."""
     logged: str = ""
-    """The reason that the log has last; empty when it has that all is well."""
+    """The reason that was logged last; empty if it was that all is saved again."""
     logged_at: float = float("-inf")
 
 
@@ -38,7 +38,7 @@ class Saves:
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, failures: Counter[str] | None = None
     ) -> None:
-        """`failures` counts what was not saved, by part."""
+        """`failures` counts failed saves, by part; it is a metric."""
         self._clock = clock
         self._failures: Counter[str] = Counter() if failures is None else failures
         self._parts: dict[str, _Part] = {}
@@ -48,7 +48,7 @@ class Saves:
         self._failures[part] += 0
 
     def failed(self, part: str, error: Exception | str) -> None:
-        """`part` was not saved; it is kept, and tried again. The error names the place and what to do."""
+        """`part` was not saved; it is tried again. The error says where that is and what to do."""
         one = self._parts.setdefault(part, _Part())
         one.reason = str(error)
         self._failures[part] += 1

@@ -1,7 +1,7 @@
-"""What stands in the trail of an audit event: one line of JSON, with the same fields as the line in the log.
+"""How an audit event is written in the trail: one line of JSON, with the same fields as the line in the log.
 
-`seq` comes first, the entry's number, which is its place in the tree. `dropped` says how many events before
-this one found no place.
+`seq` comes first: the entry's number, which is that of its leaf in the tree. `dropped` says how many events
+before this one were dropped, for they found no room.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gateway.observe.terminal_escaping import printable
 LONGEST = 65_535
 """Bytes: an entry has to fit into a bundle of C2SP's tlog-tiles."""
 _SHORT = 200
-"""Characters of a value that is cut, because all together are too long."""
+"""Characters that are left of each value, if all together are too long."""
 
 
 _PLAIN = frozenset({str, int, NoneType, Kind, Outcome})
 
 
 class _Usual(msgspec.Struct, omit_defaults=True):
-    """What `gateway.observe.audit_dispatch` says of an event, in its order. No name is that of a secret."""
+    """The fields that `gateway.observe.audit_dispatch` writes, in its order. No name is that of a secret."""
 
     seq: int
     time: object = None
@@ -48,8 +48,8 @@ class _Usual(msgspec.Struct, omit_defaults=True):
 def entry_line(seq: int, fields: Mapping[str, object], dropped: int = 0) -> bytes:
     """The entry number `seq`, without a line feed at its end."""
     if not dropped:
-        # Each login has an entry: a look at each of its values took as long as all else that is done for it.
-        line = _without_a_look_at_each(seq, fields)
+        # Each login has an entry: making each value safe took as long as all else that is done for it.
+        line = _plain_line(seq, fields)
         if line:
             return line
     entry: dict[str, object] = {"seq": seq}
@@ -63,13 +63,13 @@ def entry_line(seq: int, fields: Mapping[str, object], dropped: int = 0) -> byte
     return line
 
 
-def _without_a_look_at_each(seq: int, fields: Mapping[str, object]) -> bytes:
-    """The entry, where nothing in it is to be masked, escaped or cut; empty where it has to be looked at."""
+def _plain_line(seq: int, fields: Mapping[str, object]) -> bytes:
+    """The entry, if nothing in it has to be masked, escaped or cut; empty if something may have to be."""
     if not _PLAIN.issuperset(map(type, fields.values())):
         return b""
     try:
         line = msgspec.json.encode(_Usual(seq, **fields))
-    except (TypeError, ValueError):  # it says something else as well, or holds half a surrogate pair
+    except (TypeError, ValueError):  # it has other fields as well, or holds half a surrogate pair
         return b""
     is_plain = line.isascii() and b"\x7f" not in line and b"://" not in line
     return line if is_plain and len(line) <= VALUE_LENGTH else b""

@@ -30,9 +30,9 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
     """Hold the folder against other processes that ask for it the same way. Raises TimeoutError, OSError.
 
     The lock is on a file of ours in it, which nobody else can open: on the folder itself anybody who may read
-    it could hold a lock, and keep the gateway from starting. It is taken away when the work is done, so that
-    none is left behind which another user could not open later; and it is none of the database's files, whose
-    own locks would be dropped by closing a descriptor of them.
+    it could hold a lock, and keep the gateway from starting. The file is removed when the work is done, so
+    that none is left which another user could not open later; and it is not one of the database's, whose own
+    locks closing any descriptor of them would drop.
     """
     path = folder / _LOCK
     deadline = time.monotonic() + seconds
@@ -41,7 +41,7 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
         try:
             _lock(descriptor, deadline, f"another process has held {path} for {seconds:g} s")
             if not _is_file(path, descriptor):
-                continue  # whoever held it has taken it away: a lock on what is gone holds nobody off
+                continue  # whoever held it has removed it: a lock on a file that is gone keeps nobody out
             try:
                 yield
             finally:
@@ -53,7 +53,10 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
 
 
 def open_ours(path: Path) -> int:
-    """A descriptor of a lock's file, made if it is not there, for our user alone. Raises OSError."""
+    """A descriptor of the file that a lock is on, made for our user alone if it is not there.
+
+    Raises OSError.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o600)
@@ -155,14 +158,17 @@ def _write(path: Path, data: bytes, *, mode: int, owner: int | None) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """Where `path` is prepared; what a killed process left there is removed. For the lock's holder alone."""
+    """The file in which the new content of `path` is written before it is renamed.
+
+    What a killed process left there is removed. For the holder of the folder's lock alone.
+    """
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     return draft
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring to disk which names are in the folder."""
+    """Have the names in the folder on disk (fsync), as after a file was made or renamed."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

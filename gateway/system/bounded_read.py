@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_at_most(path: Path, most: int) -> bytes | None:
-    """The content, of `most` bytes at most; None when it is longer. Waits for a pipe. Raises OSError."""
+    """The content; None if it is longer than `most` bytes. Of a pipe it waits for the end. Raises OSError."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     return content if len(content) <= most else None

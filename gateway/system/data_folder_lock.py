@@ -1,6 +1,7 @@
 """One gateway per data folder: a file that is locked for as long as the process lives.
 
-A second gateway on the same store would take the first one's audit events and count key uses apart. The lock
+A second gateway on the same store would report events that are the first one's, and count the uses of a key
+without those of the first. The lock
 is on a file of its own: the folder's lock (`gateway.system.atomic_files`) is held for moments only, by
 commands too, and the database's locks would be dropped by closing any descriptor of its files.
 """
@@ -22,14 +23,14 @@ _HOLDER_BYTES_MAX = 1_024
 
 
 class Held(Exception):
-    """A different process holds it. The text says which."""
+    """A different process uses the folder or the database. The text says which."""
 
 
 @contextmanager
 def hold(data: Path, database: Path) -> Iterator[None]:
     """Hold the data folder and the database, wherever that is. Raises Held, OSError.
 
-    Each by itself: what is in this data folder may be the database of a gateway with a different one.
+    Each has a lock of its own: a gateway with a different data folder may use a database in this one.
 
     The file stays behind: what counts is the lock, which ends with the process however that ends.
     """

@@ -1,8 +1,8 @@
 """What signals do while a gateway starts: a stop ends it, nothing else does.
 
-For the first lines of the process, so that it imports nothing but `signal`: to import the rest takes longest.
-A signal without a handler would end the process on the spot, and as process 1 of a container it would not
-even hear SIGTERM.
+Called in the first lines of the process, so it imports nothing but `signal`: of a start, imports take
+longest. A signal without a handler would end the process on the spot, and as process 1 of a container it
+would not even hear SIGTERM.
 """
 
 from __future__ import annotations

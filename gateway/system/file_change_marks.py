@@ -1,4 +1,4 @@
-"""By what it is seen that a file has changed, appeared or gone, without reading it."""
+"""How it is seen that a file has changed, appeared or gone, without reading it."""
 
 from __future__ import annotations
 

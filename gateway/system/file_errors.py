@@ -1,4 +1,4 @@
-"""Errors of files in words that say what to do: whose rights are missing, or what the system says."""
+"""Errors with files, in words that say what to do: whose rights are missing, or what the system says."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def who_may(path: Path, wanted: int = os.R_OK) -> str:
 
 
 def why(path: Path, error: OSError) -> str:
-    """What to say of an error at `path`: whose rights are missing, or what the system says."""
+    """What to say of an error in reading `path`: whose rights are missing, or what the system says."""
     return who_may(path) if isinstance(error, PermissionError) else error.strerror or type(error).__name__
 
 
@@ -56,7 +56,7 @@ def not_written(path: Path, error: OSError) -> str:
     if not error.errno:  # it was raised here, and says what to do
         return f"{path} can't be written: {error}"
     if isinstance(error, PermissionError):
-        # It is made beside the old one and renamed, so that the folder's rights count.
+        # A new file is written beside the old one and renamed, so it is the folder's rights that count.
         return f"{path} can't be written ({who_may(path.parent, os.R_OK | os.W_OK)})"
     remedy = _REMEDIES.get(error.errno, "see to the disk and the folder")
     return f"{path} can't be written ({error.strerror}): {remedy}"
@@ -75,7 +75,7 @@ def _user(number: int) -> str:
 
 
 def is_unreachable(path: Path) -> bool:
-    """Whether nobody can even say if `path` is there."""
+    """Whether we lack the rights even to see if `path` is there."""
     try:
         path.stat()
     except PermissionError:

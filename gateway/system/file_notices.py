@@ -1,9 +1,9 @@
 """Notices of the kernel that files may have changed (inotify(7)): whoever follows them sleeps until then.
 
-They are a reason to look at the files, and never an answer. A notice is lost where files are changed by a
-different machine or kernel (network file systems, shares of a host, layers of a container), so there, and
-wherever notices can't be had, the caller looks as often as without them. Where they come it looks all the
-same, but seldom, in case one was missed for a mistake of ours. Must not know what the files say.
+A notice is a reason to look at the files, and never says what changed. None comes where files are changed by
+a different machine or kernel (network file systems, shares of a host, layers of a container), so there, and
+wherever the kernel gives none, the caller looks as often as without them. Where they come it looks all the
+same, but seldom, in case a fault of ours missed one. Must not know what the files say.
 
 What is watched is all that decides which file a path leads to: each folder on its way, links followed, for
 the one name that is looked up there; and the file itself. For example, of `/etc/gw/acl -> ..data/acl`, as
@@ -25,12 +25,14 @@ from gateway.system.aligned_timers import next_moment, until_next_multiple_of
 _SECONDS_WITH_NOTICES = 10.0
 """Between two looks where notices come."""
 _LOOKS_AFTER_A_NOTICE = 3
-"""So many looks after a notice are as often as without notices: a commit can be read only once it was synced,
-and the clock of files may not tell two changes apart. A file that is written all the time makes no more."""
+"""Looks after a notice that come as often as without notices: a commit of the database can be read only a
+moment after it was written, and two changes within one tick of the file system's clock look like one. A file
+that is written all the time causes no more looks than these."""
 _WAITS_UNTIL_RETRY = 150
-"""Where no notice comes, it is tried again after so many: a file may have been missing for a moment."""
+"""Waits after which it tries again to get notices where there were none: a file may have been missing."""
 _LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0xF2F52010, 0x2FC12FC1}
-"""What statfs(2) says of ext2 to ext4, XFS, Btrfs, tmpfs, F2FS and ZFS: all that changes there is noticed."""
+"""The file system types (statfs(2)) ext2 to ext4, XFS, Btrfs, tmpfs, F2FS and ZFS: notices there are
+complete."""
 _MODIFY, _ATTRIB, _CLOSE_WRITE = 0x2, 0x4, 0x8
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
 _MASK_ADD = 0x20000000
@@ -52,17 +54,18 @@ class FileNotices:
         self._paths = paths
         self._descriptor = -1
         self._names: dict[int, set[bytes]] = {}
-        """Of each folder on a way the names that matter; of all other watches everything does."""
+        """By inotify's number of the watch: of a folder on the way to a file, the names in it that matter. In
+        watches that are not here every name does."""
         self._noticed = asyncio.Event()
         self._looks_left = 0
         self._waits = 0
         self._is_new = True
-        """Whether what to watch has to be found out anew."""
+        """Whether it has to be found out (again) what to watch."""
         self.are_complete = False
         """Whether every change of the files is noticed."""
 
     async def wait(self, often: float) -> None:
-        """Until there may be something to see: at most `often` seconds where no notice comes."""
+        """Wait until the files may have changed; `often` seconds where no notice comes."""
         self._waits += 1
         if self._is_new or (not self.are_complete and self._waits % _WAITS_UNTIL_RETRY == 0):
             self._is_new = False

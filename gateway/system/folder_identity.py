@@ -9,7 +9,7 @@ from pathlib import Path
 def folder_identity(folder: Path) -> str:
     """What distinguishes this folder on this machine, without giving away its path. Empty when there is none.
 
-    By what the file system calls it: in a container its path may be a different one.
+    It is made of the device and inode: in a container the same folder may have a different path.
     """
     try:
         seen = folder.stat()

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias
 IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _REMEMBERED = 4_096
-"""Peers come again, and reading an address takes as long as a whole login by a remembered secret."""
+"""Addresses of which the answer is kept: peers come again, and parsing an address takes as long as a whole
+login with a secret that was verified before."""
 
 
 @lru_cache(_REMEMBERED)
@@ -40,7 +41,7 @@ def host_of(text: str) -> str:
 
 @lru_cache(_REMEMBERED)
 def plain(host: str) -> str:
-    """A peer's IP address as it is known elsewhere: a socket for both families says ::ffff:192.0.2.1."""
+    """A peer's IPv4 address without the ::ffff: that a socket for both families puts before it."""
     try:
         mapped = ipaddress.IPv6Address(host).ipv4_mapped
     except ValueError:
@@ -50,7 +51,7 @@ def plain(host: str) -> str:
 
 @lru_cache(_REMEMBERED)
 def network_of(address: str) -> str:
-    """The addresses around it that one owner may well have all of: an IPv4 /24, an IPv6 /48 (65,536 of /64).
+    """The block around it that may well belong to one owner: an IPv4 /24, an IPv6 /48 (65,536 of /64).
 
     What is no IP address is a block by itself.
     """

@@ -1,4 +1,4 @@
-"""What a service manager is notified of: that the start is done, that we stop, that we live (sd_notify(3)).
+"""What a service manager is notified of: that the start is done, we stop, or are still alive (sd_notify(3)).
 
 Nothing happens where nobody asked: without NOTIFY_SOCKET, as outside of systemd.
 """
@@ -11,7 +11,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Tell it, as `READY=1`. Never waits, and a manager that does not listen is no reason to fail."""
+    """Notify it of a state, such as `READY=1`. Never waits, and ignores that the manager does not listen."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if path[:1] not in {"/", "@"}:
         return
@@ -22,7 +22,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """How often it wants to hear WATCHDOG=1, twice as often as it must; None where it does not."""
+    """Seconds from one WATCHDOG=1 to the next: half of what the manager allows; None: it wants none."""
     asked, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not asked.isdecimal() or (pid and pid != str(os.getpid())):
         return None

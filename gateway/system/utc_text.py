@@ -1,4 +1,4 @@
-"""A moment in words: as RFC 3339 writes it, in UTC."""
+"""A time as text: as RFC 3339 writes it, in UTC."""
 
 from __future__ import annotations
 

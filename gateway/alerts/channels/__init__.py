@@ -1,1 +1,1 @@
-"""The channels: each puts a message into its own words and hands it to one service, or says why not."""
+"""The channels: each writes a message in the form of one service and hands it over, or says why it can't."""

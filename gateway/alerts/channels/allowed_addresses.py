@@ -1,7 +1,7 @@
-"""Which addresses a channel may connect to, judged on the address itself and not on a name for it.
+"""Which addresses a channel may connect to. The address itself is checked, and not a name for it.
 
-A name is looked up once and what it means is judged before it is connected to, so that one which means two
-things in turn (DNS rebinding) gains nothing. Redirects are for the channels not to follow.
+A name is looked up once, and the address found is checked and then connected to, so that nothing is gained by
+a name that means two addresses in turn (DNS rebinding). Channels have to follow no redirects.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ class NotAllowed(OSError):
 
 
 def fault_of(address: str, *, private: bool, plain: bool = False) -> str:
-    """Why nothing is sent to this address; empty if it may be.
+    """Why nothing may be sent to this address; empty if it may.
 
-    `private`: addresses of the local network may be; `plain`: without TLS, which is for these alone.
+    `private`: addresses of the local network are allowed. `plain`: the connection has no TLS, which is
+    allowed to such addresses alone.
     """
     one = _meant(ipaddress.ip_address(address.partition("%")[0]))
     if one.is_multicast or one.is_unspecified or one.is_link_local:
@@ -43,7 +44,7 @@ def fault_of(address: str, *, private: bool, plain: bool = False) -> str:
 def _meant(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 address stands for, where it does."""
+    """The IPv4 address that an IPv6 address stands for (NAT64, mapped, 6to4); else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
@@ -51,8 +52,8 @@ def _meant(
     return address.ipv4_mapped or address.sixtofour or address
 
 
-def judged_sockets(*, private: bool, plain: bool = False) -> Callable[[AddressInfo], socket.socket]:
-    """What makes a socket for an address, or raises NotAllowed: whoever connects asks it for each."""
+def allowed_sockets(*, private: bool, plain: bool = False) -> Callable[[AddressInfo], socket.socket]:
+    """A factory that makes a socket for an address, or raises NotAllowed as `fault_of` says."""
 
     def make(info: AddressInfo) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -64,9 +65,9 @@ def judged_sockets(*, private: bool, plain: bool = False) -> Callable[[AddressIn
 
 
 async def connected(host: str, port: int, *, private: bool) -> socket.socket:
-    """A socket that is connected to this host. Raises OSError: the last reason."""
+    """A socket that is connected to this host. Raises OSError: why the last of its addresses failed."""
     loop = asyncio.get_running_loop()
-    make = judged_sockets(private=private)
+    make = allowed_sockets(private=private)
     last: OSError = OSError(f"{host} has no address")
     for info in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:
@@ -92,7 +93,7 @@ async def connected(host: str, port: int, *, private: bool) -> socket.socket:
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """What believes the public CAs, and that of the file. Reads files. Raises OSError, SSLError."""
+    """A context that trusts the public CAs, and that in `ca_file`. Reads files. Raises OSError, SSLError."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
@@ -101,7 +102,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def reason_of(error: Exception) -> str:
-    """The error in words for people: what the system says, not where it was."""
+    """The error in words for people: what the system says, without host or URL."""
     if isinstance(error, NotAllowed):
         return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):

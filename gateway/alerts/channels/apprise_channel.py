@@ -1,4 +1,4 @@
-"""Any service that apprise knows (the extra `alerts`), by the URL that it wants for it."""
+"""Any service that apprise knows (the extra `alerts`), by the URL that apprise has for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ HOSTED = frozenset(
         "wxteams",
     }
 )  # fmt: skip
-"""Services that apprise finds on the public network, whatever the URL says: it connects by itself, so that
-where to can't be judged."""
+"""Services that apprise connects to on the public network, whatever the URL says. It connects by itself, so
+that `allowed_addresses` can't check any other address."""
 
 
 class Apprise:
@@ -27,7 +27,7 @@ class Apprise:
         self._settings = settings
 
     async def send(self, message: Message) -> None:
-        """Apprise says whether it was delivered, and not why: its own log might show the URL."""
+        """Send it. Apprise says only whether it was delivered: its log is off, for it might show the URL."""
         import apprise
 
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)

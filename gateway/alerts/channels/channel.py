@@ -7,7 +7,7 @@ from typing import Protocol
 from gateway.alerts.notification_grouping import Message
 
 SECONDS_MAX = 20.0
-"""For one attempt, connecting included."""
+"""Seconds for one attempt, connecting included."""
 
 
 class NotDelivered(Exception):
@@ -18,4 +18,7 @@ class Channel(Protocol):
     """One way to people, or to a program that knows them."""
 
     async def send(self, message: Message) -> None:
-        """Deliver it, or raise NotDelivered. A receiver knows by the message's id that it comes again."""
+        """Deliver it, or raise NotDelivered.
+
+        By its id a receiver can tell that it has the message already.
+        """

@@ -1,4 +1,4 @@
-"""HTTP POST for the channels that speak it: judged addresses, verified TLS, no redirects, no proxies."""
+"""HTTP POST for the channels that need it: allowed addresses, verified TLS, no redirects, no proxies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from gateway.alerts.channels.allowed_addresses import judged_sockets, reason_of, tls_context
+from gateway.alerts.channels.allowed_addresses import allowed_sockets, reason_of, tls_context
 from gateway.alerts.channels.channel import SECONDS_MAX, NotDelivered
 
 _SAID_MAX = 200
@@ -39,7 +39,7 @@ async def post(
             context = await asyncio.to_thread(tls_context, ca_file)
             connector = aiohttp.TCPConnector(
                 ssl=context,
-                socket_factory=judged_sockets(private=private, plain=url.startswith("http:")),
+                socket_factory=allowed_sockets(private=private, plain=url.startswith("http:")),
                 use_dns_cache=False,
                 force_close=True,
             )

@@ -19,6 +19,7 @@ from gateway.alerts.notification_grouping import Message
 from gateway.observe.terminal_escaping import printable
 
 _CLOSE_SECONDS = 1.0
+"""How long to wait for a connection to be closed."""
 
 
 class Email:
@@ -30,7 +31,7 @@ class Email:
         self._private = private
 
     async def send(self, message: Message) -> None:
-        """Mail that comes again has the same Message-ID."""
+        """Send it. The same message sent again has the same Message-ID."""
         try:
             async with asyncio.timeout(SECONDS_MAX):
                 await self._send(mail_of(message, self._settings))
@@ -73,7 +74,7 @@ async def _closed(connection: socket.socket) -> None:
 
 
 def mail_of(message: Message, settings: EmailSettings) -> EmailMessage:
-    """The mail that tells it."""
+    """The message as a mail."""
     mail = EmailMessage()
     mail["From"] = settings.sender
     mail["To"] = ", ".join(settings.recipients)

@@ -9,6 +9,7 @@ from gateway.observe.terminal_escaping import printable
 from gateway.system.utc_text import utc_text
 
 _LINES_MAX = 25
+"""Alerts that have lines of their own."""
 
 
 def title_of(message: Message) -> str:
@@ -26,7 +27,7 @@ def title_of(message: Message) -> str:
 
 
 def lines_of(message: Message) -> Iterator[str]:
-    """The alerts, so many of them, and how many more there are."""
+    """Two lines for each of the first alerts, and how many more there are."""
     shown = message.alerts[:_LINES_MAX]
     for one in shown:
         labels = _labels(one)

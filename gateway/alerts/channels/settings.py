@@ -1,4 +1,4 @@
-"""What monitoring.toml says of a channel: through what somebody is told, and where that is.
+"""What monitoring.toml says of a channel: through what people are notified, and where that is.
 
 Secrets are of the type whose repr is masked. How a channel speaks is for the modules beside this one.
 """
@@ -22,9 +22,9 @@ class WebhookSettings:
     min_severity: Severity
     url: str = field(repr=False)
     secrets: tuple[Secret, ...]
-    """Each signs; two while receivers change from one to the other."""
+    """Each signs; there are two while receivers change from one to the other."""
     ca_file: Path | None
-    """A CA that is believed beside the public ones."""
+    """A CA that is trusted beside the public ones."""
 
 
 @dataclass(frozen=True, slots=True)

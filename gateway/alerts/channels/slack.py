@@ -21,7 +21,7 @@ class Slack:
         self._private = private
 
     async def send(self, message: Message) -> None:
-        """Slack knows no id of a message: one whose answer is lost comes twice."""
+        """Post it. Slack has no message ids: if its answer is lost, people get the message twice."""
         text = "\n".join((f"*{_plain(title_of(message))}*", *map(_plain, lines_of(message))))
         answer = await post(
             self._settings.url.reveal().decode(),
@@ -35,5 +35,5 @@ class Slack:
 
 
 def _plain(text: str) -> str:
-    """So that nothing in it is taken for a link or a mention (Slack's own rule of escaping)."""
+    """The text escaped as Slack has it, so that nothing in it is taken for a link or a mention."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

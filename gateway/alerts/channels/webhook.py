@@ -24,7 +24,7 @@ class Webhook:
         self._now = now
 
     async def send(self, message: Message) -> None:
-        """The receiver knows a message that comes again by its `webhook-id`."""
+        """Post it. By the `webhook-id` a receiver can tell that it has the message already."""
         body = msgspec.json.encode(body_of(message))
         settings = self._settings
         answer = await post(
@@ -44,7 +44,7 @@ class Webhook:
 
 
 def signed(message_id: str, timestamp: int, body: bytes, keys: list[bytes]) -> Mapping[str, str]:
-    """The headers by which the receiver knows whose message it is, and that it is not an old one."""
+    """The headers by which a receiver knows who sent the message, and that it is no replay of an old one."""
     content = b".".join((message_id.encode(), str(timestamp).encode(), body))
     signatures = (base64.b64encode(hmac.digest(key, content, "sha256")).decode() for key in keys)
     return {
@@ -55,9 +55,9 @@ def signed(message_id: str, timestamp: int, body: bytes, keys: list[bytes]) -> M
 
 
 def body_of(message: Message) -> Mapping[str, object]:
-    """What is posted: the gravest alert, and where there are several their number and all that are listed.
+    """What is posted: the gravest alert, and if there are several their number and all that are listed.
 
-    Its `labels` are then those that all alerts of its rule have in common.
+    `labels` are then those that the alerts of the same rule have in common.
     """
     first = message.alerts[0]
     body = _object(message, first)

@@ -1,6 +1,6 @@
-"""Follows the files of certificates: what devices and callers of the API are shown, and the CA of the bus.
+"""Follows certificates: the gateway's own, and the CAs by which it verifies devices and the bus.
 
-New connections see what has changed.
+New connections get what has changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.pki.pem_faults import why_no_authority, why_no_pair
 
 
 class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContext]]):
-    """Lets new connections see changed certificates, and a changed or emptied CA, without a restart."""
+    """Has new connections use changed certificates, and a changed or emptied CA, without a restart."""
 
     subject = "certificates"
     good = "as in the files"
@@ -32,18 +32,18 @@ class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContex
         self._ports: tuple[Acceptor, Acceptor] | None = None
 
     def serve(self, devices: Acceptor, api: Acceptor) -> None:
-        """These ports show them. Without ports TLS is off."""
+        """Use the certificates on these ports. Until this is called TLS is off."""
         self._ports = devices, api
 
     def read(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-        """For devices, and for the API, where a client certificate logs nobody in."""
+        """The contexts for devices and for the API, where a client certificate logs nobody in."""
         return (
             server_context(self._certificate, self._key, self._authority),
             server_context(self._certificate, self._key, None),
         )
 
     def put_in_force(self, read: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-        """For both ports."""
+        """Use them on both ports."""
         if self._ports is not None:
             devices, api = self._ports
             devices.tls, api.tls = read
@@ -69,7 +69,7 @@ class CertificateFollower(WholeFilesFollower[tuple[ssl.SSLContext, ssl.SSLContex
 
 
 class BusAuthority(WholeFilesFollower[ssl.SSLContext]):
-    """Lets new connections to the bus believe a changed CA, without a restart."""
+    """Has new connections to the bus verified with a changed CA, without a restart."""
 
     subject = "CA of the bus"
     good = "as in the file"
@@ -80,7 +80,7 @@ class BusAuthority(WholeFilesFollower[ssl.SSLContext]):
         self._bus: Bus | None = None
 
     def serve(self, bus: Bus) -> None:
-        """This bus is believed by it."""
+        """Verify connections to this bus with it."""
         self._bus = bus
 
     def read(self) -> ssl.SSLContext:
@@ -88,16 +88,17 @@ class BusAuthority(WholeFilesFollower[ssl.SSLContext]):
         return bus_context(self._path)
 
     def put_in_force(self, read: ssl.SSLContext) -> None:
-        """For the connections to come."""
+        """Use it for the connections to come."""
         if self._bus is not None:
             self._bus.tls = read
 
     def in_words(self, error: Exception) -> str:
-        """With the file, which the error does not name."""
+        """The error, with the file, which it does not name."""
         return f"{self._path}: {_said(why_no_authority, self._path) or error}; the one before is in force"
 
 
 def _said(why: Callable[..., str], *paths: Path) -> str:
+    """What `why` says is wrong with these files; empty if nothing is, or if they can't be read."""
     try:
         return why(*paths)
     except OSError:

@@ -1,7 +1,7 @@
-"""The form of all followers: they look at files again and again, and put in force what has changed.
+"""The base of all followers: they look at files again and again, and put in force what has changed.
 
-One reading at a time: a SIGHUP may come while a look is under way, and of two readings the older must not
-win.
+A look sees by the marks of the files whether they have changed, and only then are they read. One look at a
+time: a SIGHUP may come during another one, and what was read first must not be put in force last.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _log = get_logger()
 _Read = TypeVar("_Read")
 
 
-def place_and_command(problems: Sequence[str], command: str) -> str:
+def location_and_command(problems: Sequence[str], command: str) -> str:
     """What health says of changed files with these `problems` (`file:line: what`); `command` lists them.
 
-    Only where the first is: the words may quote the file, and more people see health than the files.
+    It has the location of the first only: the text of a problem may quote the file, and more people see
+    health than the files.
     """
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems, the first"
     return f"{count} in {problems[0].partition(': ')[0]}: `{command}` tells; what was before is in force"
@@ -37,10 +38,10 @@ class Follower(ABC):
     """Puts in force what some files say, every time they have changed, if it can be used."""
 
     seconds: ClassVar[float]
-    """Between two looks."""
+    """Between two looks, where no notice comes."""
 
     def __init__(self, notices: FileNotices | None = None) -> None:
-        """With `notices` it sleeps until one comes, and looks after `seconds` only where none would."""
+        """With `notices` it sleeps until one comes, and looks every `seconds` only where none can come."""
         self._reading = asyncio.Lock()
         self._notices = notices
 
@@ -50,9 +51,11 @@ class Follower(ABC):
 
     @abstractmethod
     async def follow(self, *, anyway: bool) -> None:
-        """Read what has changed, or all of it `anyway`, and put it in force. Called once at a time.
+        """Read what has changed, or with `anyway` all of it, and put it in force.
 
-        It reads in threads: a disk that hangs must not hold up messages.
+        Never called twice at a time.
+
+        It has to read in threads: a disk that hangs must not hold up messages.
         """
 
     async def look(self) -> None:
@@ -76,7 +79,7 @@ class Follower(ABC):
             self.stop_watching()
 
     def stop_watching(self) -> None:
-        """No notice is waited for any more."""
+        """Stop waiting for notices."""
         if self._notices is not None:
             self._notices.close()
 
@@ -93,18 +96,18 @@ class WholeFilesFollower(Follower, Generic[_Read]):
 
     seconds = 2.0
     subject: ClassVar[str]
-    """As the log names it."""
+    """What the log calls the files."""
     good: ClassVar[str]
-    """What health says of files that are in force."""
+    """What health says while the files are in force."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Before the files are read for the first time: what changes afterwards is a change."""
+        """Make it before the files are read for the first time, so that no later change is missed."""
         super().__init__(FileNotices(lambda: paths))
         self._paths = paths
         self._seen = marks(paths)
         self._problem = ""
         self.report: Callable[[Report], None] = lambda _: None
-        """Gets an audit event's report of each change."""
+        """Called with the report of each change, for the audit."""
 
     @abstractmethod
     def read(self) -> _Read:
@@ -123,7 +126,7 @@ class WholeFilesFollower(Follower, Generic[_Read]):
         return not self._problem, self._problem or self.good
 
     async def rest(self) -> None:
-        """Until the next look, which no notice announces while there is a problem."""
+        """Wait until the next look. While there is a problem it does not wait for a notice."""
         if self._problem:
             await until_next_multiple_of(self.seconds)
         else:
@@ -138,8 +141,8 @@ class WholeFilesFollower(Follower, Generic[_Read]):
         try:
             read = await asyncio.to_thread(self.read)
         except (OSError, ssl.SSLError) as error:
-            # Perhaps a key is only just being written: look again until they fit.
-            # It reads the files again, to say which of them.
+            # Perhaps a key is only just being written: look again until key and certificate fit.
+            # `in_words` reads the files again, to say which of them is wrong.
             words = await asyncio.to_thread(self.in_words, error)
             if not self._problem:
                 _log.error(f"{self.subject} refused", reason=words)

@@ -1,8 +1,8 @@
-"""The key files while the gateway runs: a change of theirs takes effect within a second, and old keys retire.
+"""The key files while the gateway runs: a change in them takes effect within a second, and old keys retire.
 
-Owns when keys are read anew and when they are rotated without being asked. What is in force stays in force
+Owns when keys are read again and when the gateway rotates them by itself. What is in force stays in force
 when a file is damaged or gone, for sealed messages must still open; health and log say so. It must not
-know how the files look: `gateway.keys.key_files` reads and writes them.
+know the format of the files: `gateway.keys.key_files` reads and writes them.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ _RETIRE_SECONDS = 60.0
 AGE_MAX = 90 * 86_400
 """Seconds that a key is active before a new one takes its place."""
 _AHEAD_MAX = 86_400
-"""How far in the future a key may have been made, in seconds: it would be active for as much longer."""
+"""Seconds by which a key's creation may lie in the future: it is active for that much longer."""
 USES_MAX = 2**31
-"""Messages under one sealing key before a new one takes its place: half of what may be."""
+"""Messages under one sealing key before a new one takes its place: half of the 2^32 that random nonces
+bear."""
 
 _log = get_logger()
 
 
 @dataclass(slots=True)
 class _KeyFile:
-    """One file as it is followed, and what is done with it."""
+    """One key file, what is known of it, and what is done with it."""
 
     kind: str
     path: Path
@@ -62,11 +63,11 @@ class _KeyFile:
     fault: Callable[[Sequence[Key], Sequence[Key]], str]
     """Why the keys in force must not be replaced by these; empty when they may."""
     keys: Sequence[Key] = field(default=(), repr=False)
-    """In force; none before the first look."""
+    """Those in force; none before the first look."""
     problem: str = ""
     mark: Mark | None = None
     looks: int = 0
-    """Since it was read with a problem."""
+    """How many there were since the file was last read."""
     not_rotated: str = ""
     """Why a key that is due could not be rotated."""
 
@@ -92,7 +93,8 @@ class KeyFollower(Follower):
     ) -> None:
         """With JWT_SECRET there is no file of signing keys to follow.
 
-        `signing_changed` is called when other keys sign, with why a token is not good by them.
+        `signing_changed` is called when the signing keys have changed. Its argument says of a grant why its
+        token is no longer valid under the new keys; an empty text if it still is.
         """
         super().__init__(FileNotices(lambda: [file.path for file in self._files]))
         self._context = context
@@ -153,14 +155,17 @@ class KeyFollower(Follower):
             self.stop_watching()
 
     async def rest(self) -> None:
-        """Until the next look, which no file announces while a key is to end, or one could not be read."""
+        """Wait until the next look.
+
+        While a key is about to end, or a file has a problem, not for a notice.
+        """
         if self._over_at is not None or any(file.problem for file in self._files):
             await until_next_multiple_of(self.seconds)
         else:
             await super().rest()
 
     async def follow(self, *, anyway: bool) -> None:
-        """Put in force what has changed in the files, and end what is over."""
+        """Put in force what has changed in the files, and stop verifying with keys whose time is over."""
         # In a thread, as the reading: a disk that hangs must not hold up messages.
         seen = await asyncio.to_thread(marks, [file.path for file in self._files])
         for file in self._files:
@@ -175,7 +180,7 @@ class KeyFollower(Follower):
             await self._sign_with(self._files[-1].keys)
 
     async def retire(self) -> None:
-        """Rotate the keys that are too old or used too often, and stop verifying with those that are over."""
+        """Rotate keys that are too old or used too often, and stop verifying with those that are over."""
         async with self._reading:
             await self._retire()
 
@@ -258,7 +263,7 @@ class KeyFollower(Follower):
 
 
 def _brought_back(before: Sequence[Key], after: Sequence[Key]) -> str:
-    """A key that was destroyed is in the file again: somebody put an older copy in its place."""
+    """Why not, if a key that was destroyed is in the file again: somebody has put an older copy there."""
     gone = {key.key_id for key in before if key.state is KeyState.DESTROYED}
     for key in after:
         if key.key_id in gone and key.state is not KeyState.DESTROYED:
@@ -267,7 +272,11 @@ def _brought_back(before: Sequence[Key], after: Sequence[Key]) -> str:
 
 
 def _fault(before: Sequence[Key], after: Sequence[Key]) -> str:
-    """Sealing with a key that no file holds, or under the id of a new one, is lost at the next start."""
+    """Why these sealing keys must not replace those in force; empty if they may.
+
+    After the next start nothing would open what was sealed with a key that no file holds any more, or that
+    the file has replaced by a different one of the same id.
+    """
     found = {key.key_id: key for key in after}
     for key in before:
         if key.state is KeyState.DESTROYED:

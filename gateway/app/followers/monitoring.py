@@ -1,4 +1,4 @@
-"""Follows monitoring.toml and the secrets it names: what it says is in force, as long as it is sound."""
+"""Follows monitoring.toml and the files of secrets that it names: what it says is in force if it is sound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.app.followers.follower import Follower, place_and_command
+from gateway.app.followers.follower import Follower, location_and_command
 from gateway.app.startup_preparation import StartError
 from gateway.config import Settings
 from gateway.config.monitoring import Monitoring, MonitoringError, load_monitoring
@@ -15,13 +15,13 @@ from gateway.system.file_change_marks import Mark, marks
 from gateway.system.file_notices import FileNotices
 
 _SETTLE_SECONDS = 0.05
-"""Editors write in several steps: a change is read when the files have been the same for so long."""
+"""Editors write in several steps: a change is read when the files have been the same for this long."""
 
 _log = get_logger()
 
 
 class MonitoringFollower(Follower):
-    """Keeps what is checked, watched and sent the same as the file says."""
+    """Keeps the checks, alerts and channels in force the same as the file has them."""
 
     seconds = 2.0
 
@@ -30,27 +30,27 @@ class MonitoringFollower(Follower):
         super().__init__(FileNotices(lambda: self._files))
         self._path = settings.monitoring_path
         try:
-            self.now = load_monitoring(self._path)
+            self.in_force = load_monitoring(self._path)
         except MonitoringError as error:
             raise StartError(error.problems) from error
-        self._files: Sequence[Path] = self.now.files
+        self._files: Sequence[Path] = self.in_force.files
         self._seen = marks(self._files)
         self._problems: tuple[str, ...] = ()
         self._callbacks: list[Callable[[Monitoring], None]] = []
 
     def on_change(self, callback: Callable[[Monitoring], None]) -> None:
-        """Call this with what is in force from then on."""
+        """Call this with what is in force after each change."""
         self._callbacks.append(callback)
 
     def check(self) -> tuple[bool, str]:
         """Whether the file is what is in force."""
         if self._problems:
-            return False, place_and_command(self._problems, "gateway check")
-        now = self.now
-        return True, f"{len(now.checks)} checks, {len(now.rules)} alerts, {len(now.channels)} channels"
+            return False, location_and_command(self._problems, "gateway check")
+        one = self.in_force
+        return True, f"{len(one.checks)} checks, {len(one.rules)} alerts, {len(one.channels)} channels"
 
     async def follow(self, *, anyway: bool) -> None:
-        """Read the file, if it or one that it names has changed and is the same for a moment."""
+        """Read the file, if it or one that it names has changed, and has then been the same for a moment."""
         looked = await asyncio.to_thread(self._look)
         if not anyway:
             if looked == self._seen:
@@ -64,19 +64,19 @@ class MonitoringFollower(Follower):
         return marks(self._files)
 
     async def _marks(self, files: Sequence[Path], looked: dict[str, Mark]) -> dict[str, Mark]:
-        """Of these; of those that were looked at before they were read, as they were then."""
+        """The marks of `files`; for those in `looked`, the marks that they had before they were read."""
         found = await asyncio.to_thread(marks, files)
         return found | {path: seen for path, seen in looked.items() if Path(path) in files}
 
     def _follow_files(self, files: Sequence[Path], seen: dict[str, Mark]) -> None:
-        """Look at these from now on, which are as `seen`."""
+        """Look at these files from now on; `seen` are their marks."""
         if self._notices is not None and tuple(files) != tuple(self._files):
             self._notices.paths_changed()
         self._files, self._seen = tuple(files), seen
 
     async def _read(self, looked: dict[str, Mark]) -> None:
         try:
-            now = await asyncio.to_thread(load_monitoring, self._path)
+            read = await asyncio.to_thread(load_monitoring, self._path)
         except MonitoringError as error:
             self._follow_files(error.files, await self._marks(error.files, looked))
             self._problems = error.problems
@@ -86,11 +86,11 @@ class MonitoringFollower(Follower):
                 problems=list(error.problems),
             )
             return
-        seen = await self._marks(now.files, looked)
+        seen = await self._marks(read.files, looked)
         self._problems = ()
-        self.now = now
+        self.in_force = read
         for callback in self._callbacks:
-            callback(now)
+            callback(read)
         # Not before: a look that fails on the way is to be repeated.
-        self._follow_files(now.files, seen)
+        self._follow_files(read.files, seen)
         _log.info("monitoring in force", reason=self.check()[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.app.followers.follower import Follower, place_and_command
+from gateway.app.followers.follower import Follower, location_and_command
 from gateway.auth.login import Login
 from gateway.config import Settings
 from gateway.connection.audit_vocabulary import Report, put_policy_in_force, refused_policy
@@ -45,11 +45,11 @@ class PolicyFollower(Follower):
     def check(self) -> tuple[bool, str]:
         """Whether the files are what is in force."""
         if self._problems:
-            return False, place_and_command(self._problems, "gateway-admin acl check")
+            return False, location_and_command(self._problems, "gateway-admin acl check")
         return True, self._context.policy.digest[:12]
 
     async def follow(self, *, anyway: bool) -> None:
-        """Put in force what is sound of what has changed."""
+        """Put a changed policy in force if it is sound; else keep the one before."""
         outcome = await (self._files.read_now() if anyway else self._files.changed())
         if isinstance(outcome, PolicyError):
             self._refuse(outcome)
@@ -57,7 +57,7 @@ class PolicyFollower(Follower):
             try:
                 await self._put_in_force(outcome)
             except BaseException:
-                self._files.forget()  # or no later look would find that this is not in force everywhere
+                self._files.forget()  # so that the next look reads them again: not all connections have it
                 raise
 
     async def _put_in_force(self, policy: Policy) -> None:

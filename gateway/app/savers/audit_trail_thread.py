@@ -1,8 +1,8 @@
-"""Writes the audit trail: what the log says of audit events, an entry each, signed every minute.
+"""Writes the audit trail: an entry for each audit event that the log has, signed every minute.
 
 The data path only puts an event into a queue. A thread writes what waits, five times a second; what finds
-no place in the queue is counted, and the next entry says how many events that were. While a disk is nearly
-full, what devices do is counted only: the rest of it is for what administrators do.
+no room in the queue is counted, and the next entry says how many events that were. While a disk is nearly
+full, what devices do is only counted: the room that is left is for what administrators do.
 """
 
 from __future__ import annotations
@@ -29,27 +29,29 @@ from gateway.store import KnownTrail, Store, StoreError
 from gateway.system.aligned_timers import Rounds
 
 _QUIET_SECONDS = 1.0
-"""Between two looks at what is due, and at the clock, while nothing waits."""
+"""Between two looks at the clock, and at whether a checkpoint is due, while nothing waits."""
 SIGN_SECONDS = 60.0
 """Between two checkpoints, when something came."""
 _WAITING_MAX = 10_000
-"""Events in the queue."""
+"""Events in the queue, at most."""
 _OF_THE_HOUSE = 1_000
-"""More of them that the gateway itself may have waiting."""
+"""Events that may wait beyond that, if they are about the gateway itself."""
 _AT_ONCE = 5_000
 """Entries in one write."""
 _AGAIN_SECONDS = 5.0
 """From a failure to the next attempt."""
 _FAULT_SECONDS = 20.0
-"""After which it is reported again that the trail can't be written."""
+"""Between two reports to the store that the trail can't be written, which goes on."""
 _DROP_SECONDS = 3_600.0
 """Between two looks for a day that is too old to be kept."""
 _ROOM = 64 * 1024 * 1024
-"""Bytes of the disk that what devices do must leave."""
+"""Bytes that entries about devices must leave free on the disk."""
 _JUMP_MS = 60_000
-"""By which a clock that was set differs from one that runs a little fast."""
+"""A jump of the wall clock by more than this is reported: it was set, and does not just run fast."""
 _CLOSE_SECONDS = 10.0
+"""How long a stop waits for the disk."""
 _HUNG_SECONDS = 10.0
+"""A write that has taken this long is a fault, for health."""
 _OF_DEVICES = "audit entries of devices"
 _COUNTED = "what devices do is only counted there; make room on that disk"
 _Waiting = tuple[Mapping[str, object], bool]
@@ -90,7 +92,7 @@ class AuditTrail(Saver):
         self._under_way: Sequence[_Waiting] = ()
         """What the thread writes now."""
         self._dropped_ever = self._counted_dropped = 0
-        """Events that found no place, and those of them that an entry counts."""
+        """Events that were dropped, and those of them that an entry counts already."""
         self._thread = ThreadPoolExecutor(1, "audit-trail")
         self._lock = asyncio.Lock()
         self._fault = ""
@@ -121,7 +123,10 @@ class AuditTrail(Saver):
         self._rounds.soon()
 
     async def open(self, report: Callable[[Report], None]) -> None:
-        """Find the trail, repair what was cut off, and say so by `report`. Never raises: devices go on."""
+        """Find the trail, repair what was cut off, and report that.
+
+        Never raises: devices are served anyway.
+        """
         self._report = report
         try:
             known = await self._store.audit_trails.read(self._node)
@@ -218,7 +223,8 @@ class AuditTrail(Saver):
         return True, f"{self.size} entries, {self._trail.signed} of them signed"
 
     async def _append(self) -> None:
-        if self._under_way:  # it failed, or a stop did not wait for it: then it is through when this is
+        if self._under_way:
+            # The write failed, or a stop did not wait for it. The one thread has then finished it by now.
             await self._in_thread(lambda: None)
             self._waiting.extendleft(reversed(self._under_way))
             self._under_way = ()
@@ -256,7 +262,7 @@ class AuditTrail(Saver):
         if note is None:
             return
         self.checkpoint_time = self._now() / 1_000
-        # So that it leaves the machine: who has it can see whether anything below it was changed since.
+        # So that it leaves the machine: by it anybody can see later whether an entry before it was changed.
         _log.info("audit checkpoint", trail=self._trail.origin, size=self._trail.signed, note=note)
         with suppress(StoreError):
             await self._store.audit_trails.save_note(self._node, note)
@@ -280,7 +286,7 @@ class AuditTrail(Saver):
             await self._in_thread(lambda: self._trail.delete(old))
 
     def _look_at_the_clock(self) -> None:
-        """Report when it was set: times of entries before and after can't be compared."""
+        """Report if it was set: the times of entries before and after can't be compared."""
         ahead = self._now() - time.monotonic_ns() // 1_000_000
         jump, self._ahead = ahead - (ahead if self._ahead is None else self._ahead), ahead
         if abs(jump) > _JUMP_MS:
@@ -304,7 +310,7 @@ class AuditTrail(Saver):
         self._saves.failed(self.subject, error)
 
     async def _report_fault(self) -> None:
-        """Whether administrators may change something, which they do in the store."""
+        """Have the store know of a fault or its end: during one, administrators may change nothing."""
         fault = self._fault
         if not fault and self._reported_at == float("-inf"):
             return
@@ -328,7 +334,7 @@ def _beginning(origin: str, known: KnownTrail) -> str:
 def _ids(trail: Trail, after: int) -> frozenset[str]:
     found = set()
     for _, line in entries_from(trail.folder / ENTRIES, after):
-        # An id of a refusal stands beside its action, and there may be many.
+        # An entry with an action is of a refusal, whose id is not meant; and there may be many.
         if b'"id":' in line and b'"action":' not in line:
             said = decoded(line).get("id")
             found.add(str(said))

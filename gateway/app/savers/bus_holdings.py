@@ -1,6 +1,6 @@
-"""Saves what devices hold on the bus, so that it counts on after a restart; beside the message path.
+"""Saves what devices hold on the bus, off the message path, so that it still counts after a restart.
 
-What a killed gateway had not saved yet, a few seconds' worth, is lost and counts when it is seen again.
+What a killed gateway had not saved yet, a few seconds' worth, counts again only when it is seen again.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
 _BATCH_MAX = 100
-"""In one save: rows of up to 8 KB each with the limits that ship."""
+"""Rows in one save, of up to 8 KB each with the limits that ship."""
 _SAVES = 50
-"""In a row: a restart, at which all devices come back at once, is saved in the next seconds."""
-_TOLD = 20
-"""Lines of a start about devices above a limit."""
+"""Saves in a row: after a restart, when all devices come back at once, all is saved within seconds."""
+_LINES = 20
+"""Log lines at a start about devices above a limit."""
 
 _log = get_logger()
 
 
 class BusHoldingsSaver(Saver):
-    """Follows what changed in `Context.holdings`, and what an administrator has forgotten."""
+    """Saves what has changed in `Context.holdings`, and forgets what an administrator asked it to forget."""
 
     subject = "what devices hold"
     seconds = 2.0
@@ -48,19 +48,19 @@ class BusHoldingsSaver(Saver):
         self._find = find
         self._touched: set[str] = set()
         self._done: dict[str, int] = {}
-        """Requests to forget that are done, as the store does not know yet: by device, their numbers."""
+        """Requests to forget that are carried out, but still stand in the store: their numbers, by device."""
 
     async def load(self, *, bus_forgets: bool) -> None:
-        """Go on from what is saved; from nothing with a bus that keeps nothing. Raises StoreError."""
+        """Load what is saved; nothing if the bus keeps nothing over a restart. Raises StoreError."""
         if bus_forgets:
             await self._store.holdings.forget(None)
         if asked := await self._store.holdings.to_forget():
-            # With what a gateway saved that had not heard of it.
+            # Also what a gateway saved that had not heard of the request.
             await self._store.holdings.forget(list(asked))
             await self._store.holdings.forgotten(await self._store.holdings.to_forget())
         held = await self._store.holdings.read()
         self._context.holdings.load(held, self._context.now() // 1_000)
-        for problem in above(self._limits_of, held)[:_TOLD]:
+        for problem in above(self._limits_of, held)[:_LINES]:
             _log.warning("more held than allowed", reason=problem)
 
     def _limits_of(self, device_id: str) -> Limits:

@@ -12,18 +12,15 @@ from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoredRefusal
 
 _WAITING_MAX = 5_000
-"""That wait for the store."""
+"""Refusals that may wait for the store."""
 _FIRST = 2
-"""Of a device that may wait whatever others have waiting."""
+"""Refusals of one device that may wait however many of others do."""
 _AT_ONCE = 500
-"""In one save: it takes the loop some 10 ms."""
+"""Refusals in one save, which takes the event loop some 10 ms."""
 
 
 class PolicyDenialsSaver(Saver):
-    """A consumer of the audit.
-
-    It has the rate limit of the log: what stands there can be explained, and each device has its place.
-    """
+    """A consumer of the audit, with the rate limit of the log, so that each line there can be explained."""
 
     subject = "refusals"
 

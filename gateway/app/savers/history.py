@@ -1,4 +1,4 @@
-"""Saves what was measured, every 10 s: a killed gateway has lost the last moment at most."""
+"""Saves what is measured every 10 s: a gateway that is killed loses the last sample at most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = get_logger()
 
 
 class HistorySaver(Saver):
-    """What the history has and the store has not."""
+    """Saves what the history has and the store has not."""
 
     subject = "history"
     seconds = 2.0

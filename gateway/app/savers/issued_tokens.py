@@ -9,7 +9,7 @@ from gateway.store import Store
 
 
 class IssuedTokensSaver(Saver):
-    """Of those that this gateway issued."""
+    """Saves a record of each token that this gateway issued."""
 
     subject = "token records"
 

@@ -1,4 +1,4 @@
-"""Saves how often each sealing key was used, so that the bound holds over restarts."""
+"""Saves how often each sealing key was used, so that its bound on uses holds over restarts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.store import Store
 
 
 class KeyUsesSaver(Saver):
-    """Of the keys in force."""
+    """Saves the uses of the keys in force."""
 
     subject = "key uses"
 

@@ -1,6 +1,6 @@
-"""Saves which devices are known, so that after a restart none is unknown.
+"""Saves which devices are known, so that they still go first in the queue for a hash after a restart.
 
-Owns the file `known-devices` in the data folder, and when it is written. What it is good for is said in
+Owns the file `known-devices` in the data folder, and when it is written. What it is for is said in
 `gateway.auth.known_devices`. Without it nobody is refused: devices are unknown until they log in.
 """
 
@@ -18,8 +18,9 @@ from gateway.system.file_errors import not_written, why
 
 FILE = "known-devices"
 _LOCK_SECONDS = 2.0
+"""How long to wait for the lock of the data folder."""
 _SIZE_MAX = 16_777_216
-"""Bytes that are read at most: it has a seventh of that when it is full."""
+"""Bytes that are read at most: seven times what a full file has."""
 
 _log = get_logger()
 

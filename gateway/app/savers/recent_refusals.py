@@ -8,12 +8,13 @@ from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
 
 _BATCH_MAX = 500
-"""In one save: it takes the loop some 10 ms."""
+"""Entries in one save, which takes the event loop some 10 ms."""
 _SAVES_TO_PRUNE = 720
+"""Saves from one pruning to the next: an hour or more of them."""
 
 
 class RecentRefusalsSaver(Saver):
-    """Of the entries that changed, what they are now."""
+    """Saves the entries that have changed, as they are now."""
 
     subject = "refused clients"
     seconds = 5.0
@@ -25,7 +26,7 @@ class RecentRefusalsSaver(Saver):
         self._saved = 0
 
     async def load(self) -> None:
-        """Go on from what is saved, if it can be read: nobody is refused for want of this."""
+        """Go on from what is saved. If it can't be read the gateway starts without."""
         try:
             await self._store.refused_clients.prune()
             self._clients.load(await self._store.refused_clients.read())

@@ -1,4 +1,4 @@
-"""The form of all savers: when they save, what becomes of a failure, and the end."""
+"""The base of all savers: when they save, what becomes of a failure, and of what is left at the end."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Saver(ABC):
 
     @abstractmethod
     async def write(self) -> bool:
-        """Write some of it; whether there was something. Raises StoreError or OSError, and keeps it then."""
+        """Write some of it; whether there was any. Raises StoreError or OSError, and then has it still."""
 
     async def save_some(self) -> bool:
-        """Save some of it; whether there was something, and it could be saved."""
+        """Save some of it; whether there was any, and it could be saved."""
         try:
             some = await self.write()
         except (StoreError, OSError) as error:

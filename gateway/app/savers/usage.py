@@ -12,12 +12,13 @@ from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
 _BATCH_MAX = 500
-"""In one save: it takes the loop some 10 ms."""
+"""Records in one save, which takes the event loop some 10 ms."""
 _SAVES_TO_PRUNE = 1_800
+"""Saves from one pruning to the next: an hour of them."""
 
 
 class UsageSaver(Saver):
-    """Of all devices, by topic template."""
+    """Saves the usage records of all devices, by topic template."""
 
     subject = "observations"
     seconds = 2.0

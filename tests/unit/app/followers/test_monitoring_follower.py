@@ -35,7 +35,7 @@ def follower(path: Path) -> MonitoringFollower:
 
 
 def condition(one: MonitoringFollower) -> str:
-    return next(rule.condition.text for rule in one.now.rules if rule.name == "cpu_high")
+    return next(rule.condition.text for rule in one.in_force.rules if rule.name == "cpu_high")
 
 
 def test_a_file_that_is_not_sound_refuses_the_start(path):
@@ -52,7 +52,7 @@ async def test_a_change_is_in_force_and_told_to_those_who_asked(path):
     path.write_text(GOOD.format(70))
     assert "alerts, 0 channels" in await one.reload()
     assert condition(one) == "cpu_percent > 70"
-    assert told == [one.now]
+    assert told == [one.in_force]
 
 
 async def test_what_is_not_sound_changes_nothing_and_is_told_with_all_its_problems(path):
@@ -98,9 +98,9 @@ async def test_a_secret_that_changes_is_taken_up(path):
     hook.chmod(0o600)
     path.write_text(HOOK)
     one = follower(path)
-    before = one.now.channels
+    before = one.in_force.channels
     hook.write_text("whsec_" + "B" * 32)
-    await until(one, lambda: one.now.channels != before)
+    await until(one, lambda: one.in_force.channels != before)
 
 
 async def test_what_was_mended_in_a_file_that_it_names_is_seen(path):
@@ -111,7 +111,7 @@ async def test_what_was_mended_in_a_file_that_it_names_is_seen(path):
     path.write_text(HOOK)
     await until(one, lambda: not one.check()[0])
     hook.chmod(0o600)
-    await until(one, lambda: bool(one.now.channels))
+    await until(one, lambda: bool(one.in_force.channels))
     assert one.check()[0]
 
 
@@ -147,7 +147,7 @@ async def test_what_could_not_be_put_in_force_is_by_the_next_look(path, ask):
     fails.clear()
     for _ in range(3):
         await one.look()
-    assert told == [one.now]
+    assert told == [one.in_force]
 
 
 async def test_a_file_that_is_not_sound_is_logged_once(path):
@@ -181,12 +181,12 @@ async def test_it_sleeps_until_a_notice_comes_of_a_file_that_is_named_from_now_o
             await asleep.wait()
             with path.open("a") as file:  # in place: the file stays the one that is watched
                 file.write(HOOK)
-            while not one.now.channels:  # noqa: ASYNC110 - nothing says it
+            while not one.in_force.channels:  # noqa: ASYNC110 - nothing says it
                 await asyncio.sleep(0.005)
             await asleep.wait()
-            before = one.now.channels
+            before = one.in_force.channels
             hook.write_text("whsec_" + "B" * 32)
-            while one.now.channels == before:  # noqa: ASYNC110 - as above
+            while one.in_force.channels == before:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.005)
     finally:
         task.cancel()
