@@ -1,7 +1,7 @@
-"""What has to be true of the policy whatever is changed in it: `acl/invariants.toml`.
+"""Assertions that have to hold whatever is changed in the policy: `acl/invariants.toml`.
 
-`load_policy` asks at each load: a policy that breaks an invariant is not put in force. Invariants speak of
-roles, for those are what the files say; which device has which is the store's.
+`load_policy` checks them at each load: a policy that breaks an invariant is not put in force. Invariants are
+about roles only, since the files define roles; which device has which role is in the store.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ class Invariant:
 
     assertion: Assertion
     why: str
+    """The reason that its author gives; may be empty."""
     file: str
     line: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An invariant, and as a problem of the policy why it does not hold; "" when it does."""
+    """Whether an invariant holds."""
 
     invariant: Invariant
     problem: str
+    """Why it does not hold, as `PolicyError.problems` have it; "" if it holds."""
 
 
 def read_invariants(path: Path, roles: Iterable[str], problems: list[str]) -> tuple[Invariant, ...]:
-    """Those in the folder `path`, as far as they can be read; what is wrong is added to `problems`."""
+    """The invariants in the folder `path` that can be read; what is wrong is added to `problems`."""
     file = path / "invariants.toml"
     if not os.path.lexists(file):  # Path.exists raises where the folder may not be searched
         return ()
@@ -79,7 +81,7 @@ def _invariant(block: Block, known: frozenset[str]) -> Invariant | None:
 
 
 def check_invariants(policy: Policy, invariants: Iterable[Invariant]) -> tuple[Outcome, ...]:
-    """Decide them all."""
+    """Decide whether each of them holds."""
     prover = Prover(policy)
     return tuple(Outcome(invariant, _problem(prover, invariant)) for invariant in invariants)
 

@@ -1,4 +1,4 @@
-"""What came of the policy's own tests, as JUnit XML: the form that continuous integration reads."""
+"""The results of the policy's own tests as JUnit XML, which continuous integration systems read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from gateway.policy.files.invariants import Outcome
 from gateway.policy.files.policy_tests import CaseResult
 
-# What XML 1.0 has no way to say (2.2): a topic may hold it, and a report that can't be read says nothing.
+# Characters that XML 1.0 does not allow (2.2), but a topic may contain.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def report(results: Iterable[CaseResult], outcomes: Iterable[Outcome]) -> bytes:
-    """A suite of the cases and one of the invariants."""
+    """The XML file: one suite with the cases, and one with the invariants."""
     root = Element("testsuites", name="acl")
     cases = _suite(root, "cases")
     for result in results:

@@ -1,9 +1,9 @@
-"""The files of `acl/` made into a `Policy`, all of them together or none.
+"""Makes the files of `acl/` into a `Policy`: all of them together, or none.
 
-Every problem in every file is collected before anything is refused, each with its file and line.
-Nothing is guessed: a file that is missing, empty, unreadable or has an unknown key is a problem, for
-an empty file that opens the door is an old mistake (CVE-2018-12550, CVE-2018-12551). Reads files, so
-call it off the event loop.
+All problems of all files are collected and reported together, each with its file and line. Nothing is
+guessed: a file that is missing, empty or unreadable, or has an unknown key, is a problem, since brokers have
+let everybody in because of an empty file (CVE-2018-12550, CVE-2018-12551). It reads files, so call it off the
+event loop.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _FILES = ("encryption.toml", "limits.toml", "topics.toml", "cases.toml", "invari
 
 
 def load_policy(path: Path, *, reserved: str) -> Policy:
-    """The policy in the folder `path`. PolicyError, with every problem, when any file is not right.
+    """The policy in the folder `path`. Raises PolicyError, with every problem, if there is any.
 
-    An invariant that does not hold is a problem like others. `reserved` is the prefix of the service topics
+    An invariant that does not hold is a problem, too. `reserved` is the prefix of the service topics
     (`SERVICE_TOPIC_PREFIX`).
     """
     policy, invariants = read_policy(path, reserved=reserved)
@@ -41,16 +41,16 @@ def load_policy(path: Path, *, reserved: str) -> Policy:
 
 
 def read_policy(path: Path, *, reserved: str) -> tuple[Policy, tuple[Invariant, ...]]:
-    """The policy, and its invariants before anybody asked whether they hold: never put this one in force.
+    """The policy, and its invariants, which were not checked: never put this policy in force.
 
-    It is for commands that say what is wrong with it. PolicyError as for `load_policy`.
+    It is for commands that report what is wrong with it. Raises PolicyError, except for invariants.
     """
     problems = list(_unknown_files(path))
     groups = read_groups(path, problems)
     roles = tuple(_roles(path / "roles", groups, problems))
     sensitive = _sensitive(path, groups, problems)
     limits = _limits(path, problems)
-    # A role whose file has a problem is there all the same: its cases are no problems of their own.
+    # A role whose file has a problem counts as known, lest its cases become further problems.
     names = {role.name for role in roles} | {file.stem for file in path.glob("roles/*.toml")}
     read_cases(path, names, problems)
     invariants = read_invariants(path, names, problems)
@@ -64,7 +64,7 @@ def read_policy(path: Path, *, reserved: str) -> tuple[Policy, tuple[Invariant, 
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What a folder shows; names that begin with a dot are editors' and Kubernetes' own. Or PolicyError."""
+    """The entries of a folder, without dot files (editors and Kubernetes make those). Raises PolicyError."""
     try:
         return sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
     except OSError as error:
@@ -81,7 +81,7 @@ def _unknown_files(path: Path) -> Iterator[str]:
 
 
 def _looks_meant(entry: Path) -> bool:
-    """Whether somebody may think that it is read: TOML, or a folder of it. Not drafts, notes, lost+found."""
+    """Whether somebody may expect it to be read: TOML, or a folder with TOML, but not notes or lost+found."""
     return any(one.suffix.lower() == ".toml" for one in (entry, *entry.glob("*")))
 
 

@@ -1,8 +1,8 @@
-"""The policy's own tests: `acl/cases.toml`, and what comes of running them.
+"""The policy's own tests: `acl/cases.toml`, and the results of running them.
 
-A case is an identity, an action, a topic and what is expected. `load_policy` reads them too, so that
-a broken case is reported with everything else; whether they hold is asked by `gateway-admin acl test`
-and doesn't keep a policy from being put in force.
+A case is an identity, an action, a topic, and the expected decision. `load_policy` reads them too, so that a
+malformed case is reported with everything else. Whether they pass is checked by `gateway-admin acl test`; a
+failing case doesn't keep a policy from being put in force.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One case and what the policy says to it."""
+    """One case, and what the policy decides on it."""
 
     case: Case
     decision: Decision
 
     @property
     def passed(self) -> bool:
-        """Whether the policy says what the case expects."""
+        """Whether the decision is the expected one."""
         return self.decision.allowed is self.case.expected
 
     def __str__(self) -> str:
         case = self.case
         what = f"{case.identity.device_id} {case.action} {case.topic}"
-        verdict = "allowed" if self.decision.allowed else "denied"
+        outcome = "allowed" if self.decision.allowed else "denied"
         expected = "" if self.passed else f", expected {'allow' if case.expected else 'deny'}"
         rule = self.decision.rule
         by = f" ({rule.file}:{rule.line})" if rule else ""
-        return f"{case.file}:{case.line}: {what}: {verdict}{expected}: {self.decision.reason}{by}"
+        return f"{case.file}:{case.line}: {what}: {outcome}{expected}: {self.decision.reason}{by}"
 
 
 def load_cases(path: Path, policy: Policy) -> tuple[Case, ...]:
-    """The cases in the folder `path`; none when there is no `cases.toml`. PolicyError as for the policy."""
+    """The cases in the folder `path`; none if there is no `cases.toml`. Raises PolicyError."""
     problems: list[str] = []
     cases = read_cases(path, policy.roles.keys(), problems)
     if problems:
@@ -71,14 +71,15 @@ def load_cases(path: Path, policy: Policy) -> tuple[Case, ...]:
 
 
 def run_cases(policy: Policy, cases: Iterable[Case]) -> tuple[CaseResult, ...]:
-    """Ask the policy every case."""
+    """Have the policy decide on every case."""
     return tuple(CaseResult(case, _check(policy, case)) for case in cases)
 
 
 def read_cases(path: Path, roles: Iterable[str], problems: list[str]) -> tuple[Case, ...]:
-    """The cases, as far as they can be read; what is wrong is added to `problems`.
+    """The cases of the folder `path`; what is wrong with them is added to `problems`.
 
-    A case for a role that isn't there would prove its denials by a spelling mistake, so it is a problem.
+    `roles` are the known ones. An unknown role is a problem, for with a misspelt one every denial would
+    "pass".
     """
     file = path / "cases.toml"
     if not os.path.lexists(file):  # Path.exists raises where the folder may not be searched
@@ -145,10 +146,10 @@ def _identity(block: Block, known: frozenset[str]) -> Identity:
 
 
 def _check(policy: Policy, case: Case) -> Decision:
-    access = policy.rights(case.identity)
+    rights = policy.rights(case.identity)
     if case.action is Action.SUBSCRIBE:
-        return access.decide_filter(case.topic)
-    decision = access.decide(case.action, case.topic)
+        return rights.decide_filter(case.topic)
+    decision = rights.decide(case.action, case.topic)
     if case.action is Action.PUBLISH:
         return decision.with_message(case.qos, case.retain, case.size)
     return decision

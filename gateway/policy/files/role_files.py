@@ -1,7 +1,7 @@
 """The role files: `acl/roles/<role>.toml`, one role each.
 
-Owns what may stand in one. A role may include others and use the groups of `topics.toml`; that the roles it
-names are there, and that no two include each other, is asked when all are read.
+Owns what such a file may contain. A role may include others and use the groups of `topics.toml`. That the
+included roles exist, and that no roles include each other, is checked once all files are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Include:
 
 
 def read_roles(files: Iterable[Path], groups: Groups, problems: list[str]) -> Iterator[Role]:
-    """The roles of these files, as far as they can be read; what is wrong is added to `problems`."""
+    """The roles of these files that can be read; what is wrong with others is added to `problems`."""
     files = list(files)
     known = {file.stem for file in files}
     includes: dict[str, list[_Include]] = {}
@@ -56,7 +56,7 @@ def _role(block: Block, name: str, groups: Groups, includes: list[_Include]) -> 
     block.only("description", "will", "subscribe", "include", "limits", "allow", "deny")
     blocks = [(effect, inner) for effect in Effect for inner in block.blocks(effect)]
     if not blocks and not includes:
-        # The shell makes the file of a `>` before the command reads the policy.
+        # With `>` the shell creates the empty file before the command reads the policy.
         empty = "" if block.values else " (`acl learn` writes it by --out, not by `>`)"
         block.problem(f"the role has no rule; write an [[allow]] block, or remove the file{empty}")
     limits, locations = _limits(block)
@@ -84,7 +84,7 @@ def _word(block: Block, key: str, words: type[_Word], means: str) -> _Word | Non
 
 
 def _limits(block: Block) -> tuple[Mapping[str, int], Mapping[str, str]]:
-    """What `[limits]` says, and where."""
+    """The limits in the table `[limits]`, and the location of each."""
     table = block.table("limits")
     if table is None:
         return {}, {}
@@ -115,36 +115,36 @@ def _includes(block: Block, known: Iterable[str]) -> Iterator[_Include]:
 
 
 def _check_circles(includes: Mapping[str, list[_Include]]) -> None:
-    """Report each role that includes itself, over others or not, where it does."""
+    """Report each role that includes itself, directly or through others."""
     reported: set[frozenset[str]] = set()
     for start in includes:
         for first in includes[start]:
-            way = _path_between(first.name, start, includes)
-            if way and frozenset(way) not in reported:
-                reported.add(frozenset(way))
-                circle = " includes ".join([start, *way])
+            path = _path_between(first.name, start, includes)
+            if path and frozenset(path) not in reported:
+                reported.add(frozenset(path))
+                circle = " includes ".join([start, *path])
                 first.block.problem(
                     f"roles include each other in a circle: {circle}; remove one", line=first.line
                 )
 
 
 def _path_between(start: str, end: str, includes: Mapping[str, list[_Include]]) -> list[str]:
-    """The roles from one to the other, by what they include; empty when there is no way."""
-    ways = {start: [start]}
+    """The roles from `start` to `end`, each including the next; empty if there is no such path."""
+    paths = {start: [start]}
     waiting = [start]
     while waiting:
         name = waiting.pop()
         if name == end:
-            return ways[name]
+            return paths[name]
         for one in includes.get(name, ()):
-            if one.name not in ways:
-                ways[one.name] = [*ways[name], one.name]
+            if one.name not in paths:
+                paths[one.name] = [*paths[name], one.name]
                 waiting.append(one.name)
     return []
 
 
 def _rules(block: Block, effect: Effect, role: str, groups: Groups) -> Iterator[Rule]:
-    """One block of a role file: a rule for each of its topics."""
+    """The rules of one `[[allow]]` or `[[deny]]` block: one for each of its topics."""
     block.only("actions", "topics", *_CONDITIONS)
     actions = set()
     for text, line in block.strings("actions"):
@@ -168,7 +168,7 @@ def _rules(block: Block, effect: Effect, role: str, groups: Groups) -> Iterator[
 
 
 def _check_conditions(block: Block, effect: Effect, actions: set[Action]) -> None:
-    """A condition that would never be asked is a mistake: its author relies on it."""
+    """Report conditions that would have no effect, for their author relies on them."""
     for key in _CONDITIONS:
         if key not in block.values:
             continue

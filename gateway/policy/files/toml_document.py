@@ -1,8 +1,8 @@
-"""A TOML file as blocks that know their lines, and the list of everything wrong with them.
+"""A TOML file as blocks that know their lines, and a list of everything that is wrong with them.
 
-Owns reading and checking the form: which keys, which types, on which line. What the values mean is for
-whoever reads a file of `acl/`, or monitoring.toml. `tomllib` gives values but not where they stand, so a
-small scanner finds the lines of what tomllib has already accepted.
+Owns reading a file and checking its form: which keys, which types, on which line. What the values mean is for
+the readers of the files in `acl/`, and of monitoring.toml. `tomllib` gives values but not their lines, so a
+small scanner finds the lines in text that tomllib has accepted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _PIECE = re.compile(
 )
 _LINE_IN_ERROR = re.compile(r"\(at line (\d+), ")
 _BYTES_MAX = 4_194_304
-"""Longest file that is read, in bytes: some 50,000 rules."""
+"""Longest file that is read, in bytes: room for about 50,000 rules."""
 
 
 class PolicyError(Exception):
-    """Files can't be used, most often of `acl/`. `problems` has each reason: `file:line: what is wrong`."""
+    """Files, mostly of `acl/`, can't be used. `problems` has each reason as `file:line: what is wrong`."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -42,27 +42,32 @@ class PolicyError(Exception):
 
 @dataclass(slots=True)
 class _Lines:
-    """Where a block begins, and where in it each key and each string of a list stands."""
+    """The lines of a block, from 1."""
 
     line: int = 1
+    """Where the block begins."""
     keys: dict[str, int] = field(default_factory=dict)
+    """The line of each key."""
     items: dict[str, list[int]] = field(default_factory=dict)
+    """By key of a list, the lines of its strings."""
 
 
 @dataclass(slots=True)
 class Block:
-    """One table of a file: its values, its lines, and the list of problems that its own go to."""
+    """A table of a file, or the whole file: its values and their lines."""
 
     values: dict[str, object]
     file: str
+    """Path of the file."""
     problems: list[str]
+    """Problems of this block are added here; the list is shared with other blocks and files."""
     lines: _Lines
     _inner: dict[str, list[_Lines]] = field(default_factory=dict)
-    """The lines of the blocks below, by name; only the top block has them."""
+    """The lines of the blocks inside, by their name. Only the whole file has them."""
 
     @property
     def line(self) -> int:
-        """Where the block begins, from 1."""
+        """The line at which the block begins, from 1."""
         return self.lines.line
 
     def beside(self, name: str) -> Path:
@@ -70,12 +75,12 @@ class Block:
         return Path(self.file).parent / name
 
     def problem(self, text: str, *, key: str = "", line: int | None = None) -> None:
-        """Add a problem: at `line`, else at `key`, else at the beginning of the block."""
+        """Add a problem: at `line`, else at the line of `key`, else at the beginning of the block."""
         where = line if line is not None else self.lines.keys.get(key, self.line)
         self.problems.append(f"{self.file}:{where}: {text}")
 
     def only(self, *known: str) -> None:
-        """Every key that is not known is a problem: a misspelt one must not pass as an absent one."""
+        """Report every key that is not among `known`: a misspelt key must not pass for an absent one."""
         for key in self.values:
             if key not in known:
                 self.problem(f'unknown key "{key}"; known here: {", ".join(known)}', key=key)
@@ -106,11 +111,11 @@ class Block:
         return Block(found, self.file, self.problems, location)
 
     def location(self, key: str) -> str:
-        """Where a key stands: `file:line`."""
+        """The location of a key: `file:line`."""
         return f"{self.file}:{self.lines.keys.get(key, self.line)}"
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A string; `default` when it is absent. A wrong type, or no value at all, is a problem."""
+        """A string; `default` if it is absent. A wrong type, or no value and no default, is a problem."""
         value = self.values.get(key, default)
         if isinstance(value, str):
             return value
@@ -118,7 +123,7 @@ class Block:
         return ""
 
     def strings(self, key: str) -> Iterator[tuple[str, int]]:
-        """Each string of a list, with its line. A list that is missing or empty is a problem."""
+        """The strings of a list, each with its line. A missing or empty list is a problem."""
         value = self.values.get(key)
         if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
             self.problem(f'"{key}" has to be a list of one or more strings: {key} = ["…"]', key=key)
@@ -129,7 +134,7 @@ class Block:
         yield from zip(value, locations, strict=True)
 
     def number(self, key: str, default: int, *, least: int, most: int | None = None) -> int:
-        """An integer within bounds; `default` when it is absent."""
+        """An integer from `least` to `most`; `default` if it is absent. Anything else is a problem."""
         value = self.values.get(key, default)
         # bool is an int to Python.
         number = value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -140,7 +145,7 @@ class Block:
         return default
 
     def flag(self, key: str, *, default: bool) -> bool:
-        """True or false; `default` when it is absent."""
+        """A boolean; `default` if it is absent. Anything else is a problem."""
         value = self.values.get(key, default)
         if isinstance(value, bool):
             return value
@@ -149,9 +154,9 @@ class Block:
 
 
 def read(path: Path, problems: list[str], *, missing: str) -> Block | None:
-    """The file's top block, or None when it can't be read: then the reason is among `problems`.
+    """The whole file as a block; None if it can't be read, and then the reason is added to `problems`.
 
-    `missing` says what to do when there is no such file.
+    `missing` says, in such a reason, what to do if there is no such file.
     """
     file = str(path)
     try:
@@ -188,10 +193,10 @@ def read(path: Path, problems: list[str], *, missing: str) -> Block | None:
 
 
 def _content(path: Path) -> bytes | None:
-    """What stands in the file; None for what is no file, or longer than a policy can be. Raises OSError.
+    """The bytes of the file; None if it is not a regular file, or too long. Raises OSError.
 
-    A pipe nobody writes to would hold up the reader for ever, and with it every later change of the policy;
-    a device or a huge file would fill the memory.
+    A pipe to which nobody writes would block the reader for ever, and with it every later change of the
+    policy; a device or a huge file would fill the memory.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -201,7 +206,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _scan(text: str) -> dict[str, list[_Lines]]:
-    """The lines of every block of a valid TOML text, by the name in its header; "" is the top."""
+    """The lines of every block of a valid TOML text, by the name in its header; "" for the whole file."""
     current = _Lines()
     found = {"": [current]}
     line, depth = 1, 0

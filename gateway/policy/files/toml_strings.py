@@ -1,4 +1,4 @@
-"""Text of ours as it stands in a TOML file."""
+"""Strings for a TOML file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ESCAPED = re.compile(
 
 
 def quoted(text: str) -> str:
-    """A basic string of TOML; what could move a cursor or forge a line is escaped."""
+    """The text as a TOML basic string. Characters that could move a cursor or fake a line are escaped."""
     return f'"{_ESCAPED.sub(_escape, text)}"'
 
 

@@ -1,7 +1,8 @@
-"""Lists of filters with a name: `acl/topics.toml`, whose groups rules use as `@name`.
+"""Groups, which are named lists of filters: `acl/topics.toml`. Rules use them as `@name`.
 
-Owns the file, and writing out what a rule names. A group lists filters, with placeholders if wanted, and no
-groups. What a rule names and is not there is a problem: as a topic it would match nothing that anybody means.
+Owns the file, and the replacement of a name by its filters. A group lists filters, which may have
+placeholders, but no other groups. An unknown name in a rule is a problem: as a topic it would match nothing
+that is meant.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _NESTED = "a group lists filters, not groups; write out what you mean"
 
 
 def read_groups(path: Path, problems: list[str]) -> Groups:
-    """Those in the folder `path`, as far as they can be read; what is wrong is added to `problems`."""
+    """The groups in the folder `path` that can be read; what is wrong with others is added to `problems`."""
     file = path / "topics.toml"
     if not os.path.lexists(file):  # Path.exists raises where the folder may not be searched
         return {}
@@ -59,12 +60,15 @@ def _filters(block: Block) -> Iterator[str]:
 
 
 def names_group(topic: str) -> bool:
-    """Whether somebody means a group by it, whether there can be one of this name or not."""
+    """Whether this is meant as a group, even if no group can have such a name."""
     return topic[:1] == "@" and "/" not in topic
 
 
 def written_out(topic: str, line: int, block: Block, groups: Groups) -> Iterator[str]:
-    """The filters of the group that a rule names, or the topic itself if it names none."""
+    """The filters of the group that `topic` names, or `topic` itself if it names none.
+
+    An unknown group is added to the problems of `block`.
+    """
     if not names_group(topic):
         yield topic
     elif topic[1:] in groups:

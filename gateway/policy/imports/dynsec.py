@@ -1,11 +1,11 @@
 """The file of Mosquitto's dynamic security plugin (`dynamic-security.json`), as version 2.1 reads it.
 
-The plugin goes through a client's roles by priority, then those of its groups, and in each role through its
-rules by priority: the first that matches decides; else the default access does. Roles and groups of one
-priority go by name, rules by their order in the file. It delivers a message when the subscription was allowed
-and its receipt is: so both access lists have to allow what a role of the gateway lets a device `subscribe`
-to. A level that is %u or %c is the user's name or the client id. A key that this reader does not know may
-take rights away in Mosquitto, so that it is listed as a difference.
+The plugin goes through the roles of a client by priority, then through those of its groups, and in each role
+through the rules by priority. The first rule that matches decides; if none does, the default access decides.
+Roles and groups with the same priority are ordered by name, rules by their order in the file. A message is
+delivered if both the subscription and its receipt are allowed: so both access lists have to allow what a role
+of the gateway lets a device `subscribe` to. A level that is %u or %c stands for the user's name or the client
+id. A key that this reader does not know may take away rights in Mosquitto, so it is listed as a difference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LITERAL = "subscribeLiteral"
 _PATTERN = "subscribePattern"
 _TYPES = (_SEND, _RECEIVE, _LITERAL, _PATTERN, "unsubscribeLiteral", "unsubscribePattern")
 _EVERYTHING = ("#", "$SYS/#")
-"""The filters that stand for a default access, as near as filters come to it: none matches all topics that
+"""The filters that come closest to a default access that allows everything: no filter matches all topics that
 begin with `$`."""
 
 _SUBSCRIBING = (
@@ -107,7 +107,7 @@ class DynSec:
     takes_every_subscribe = False
 
     def __init__(self, raw: bytes, file: str) -> None:
-        """Read it. Raises PolicyError with everything that the plugin's files don't have in that way."""
+        """Read the file. Raises PolicyError with everything that is not as in a file of the plugin."""
         self.file = file
         self._findings: dict[Finding, None] = {}
         problems: list[str] = []
@@ -143,7 +143,7 @@ class DynSec:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the gateway does differently than Mosquitto, and what has to be known beside that."""
+        """What the gateway does differently than Mosquitto, and what else has to be known."""
         return tuple(self._findings)
 
     def _list(self, finding: Finding | None) -> None:
@@ -155,7 +155,7 @@ class DynSec:
             self._list(Finding("differs", block.location, _UNKNOWN.format(key)))
 
     def _read_defaults(self, block: Located | None) -> dict[str, AccessList]:
-        """The default access as the lines at the end of each access list."""
+        """The default access, as lines to append to each access list."""
         if block is None:
             self._list(Finding("differs", self.file, _UNSUBSCRIBING))
             return {_SEND: (), _RECEIVE: (), "subscribe": ()}
@@ -198,9 +198,9 @@ class DynSec:
         return tuple(sorted(rules, key=lambda rule: -rule.priority))
 
     def _lines_of(self, role: str, user: str | None) -> dict[str, tuple[_SubscribeLine, ...]]:
-        """The lines of a role by `_SEND`, `_RECEIVE` and "subscribe"; None for `user`: whoever it may be."""
+        """The lines of a role by `_SEND`, `_RECEIVE` and "subscribe". `user` None: for any user."""
         rules = self._rules_of_role[role]
-        # Of a role without names all users have the same lines.
+        # If a role contains no names, its lines are the same for all users.
         key = (role, user if any(_has_names_put_in(rule) for rule in rules) else None)
         if key not in self._lines_of_role:
             self._lines_of_role[key] = self._made_lines(rules, user)
@@ -218,14 +218,14 @@ class DynSec:
                 found[_RECEIVE].append((self._line(rule, rule.topic, Action.SUBSCRIBE, user), ""))
             elif rule.kind not in {_LITERAL, _PATTERN} and not rule.allow:
                 self._list(Finding("differs", rule.location, _UNSUBSCRIBING))
-        for kind in (_LITERAL, _PATTERN):  # Mosquitto looks for the very filter first
+        for kind in (_LITERAL, _PATTERN):  # Mosquitto first compares the filter literally
             found["subscribe"] += [
                 made for rule in rules if rule.kind == kind for made in self._subscribe_lines(rule, user)
             ]
         return {key: tuple(lines) for key, lines in found.items()}
 
     def _subscribe_lines(self, rule: _Rule, user: str | None) -> list[_SubscribeLine]:
-        """What may be subscribed, as what can be delivered by it."""
+        """What may be subscribed to, expressed as what can be delivered for it."""
         shared = rule.topic.startswith("$share/") and rule.topic.count("/") > 1
         topic = rule.topic.split("/", 2)[2] if shared else rule.topic
         if rule.allow:
@@ -347,14 +347,14 @@ class DynSec:
 
 
 def _has_names_put_in(rule: _Rule) -> bool:
-    """Whether names are put in. Mosquitto looks up the very filter of a SUBSCRIBE as it is written."""
+    """Whether Mosquitto fills in names for %u and %c, which it does not do in rules for literal filters."""
     return rule.kind not in {_LITERAL, "unsubscribeLiteral"} and not {"%u", "%c"}.isdisjoint(
         rule.topic.split("/")
     )
 
 
 def _client_of(user: str | None) -> str:
-    """The client id that questions about this user are asked with."""
+    """The client id to test this user's rights with."""
     return user if user is not None and is_device_id(user) else "client"
 
 
@@ -369,5 +369,5 @@ def _by_name(blocks: Iterable[Located], key: str) -> dict[str, Located]:
 
 
 def _by_priority(priorities: dict[str, int]) -> list[str]:
-    """The highest priority first, and names of one priority by their bytes."""
+    """The highest priority first; names with the same priority by their bytes."""
     return sorted(priorities, key=lambda name: (-priorities[name], name.encode("utf-8", "surrogatepass")))

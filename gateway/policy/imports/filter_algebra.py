@@ -1,7 +1,7 @@
-"""What two filters have in common and what one leaves of the other, placeholders included.
+"""The intersection and the difference of two filters that may contain placeholders.
 
-`gateway.mqtt.topics` has this for filters without placeholders. In this module a level may be one, whose
-value nobody knows yet: it may be any word, and the same one wherever it stands.
+`gateway.mqtt.topics` has them for filters without placeholders. Here a level may be a placeholder, whose
+value is not known yet: it may be any word, but the same one wherever the placeholder stands.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from gateway.mqtt.topics import join_filter, split_filter
 
 _DIFFERENCE_FILTERS_MAX = 8
-"""Filters that a difference may be made of; nobody would read more as rules."""
+"""How many filters a difference may consist of; nobody would want to read more as rules."""
 
 
 def intersection(one: str, other: str) -> str | None:
     """A filter of the topics that both match; None when there can be none.
 
-    Exact, but where a placeholder meets a word: whether they are the same shows only later, and the level
-    of `one` is taken. So the filter never matches more than `one`.
+    Exact, unless a placeholder meets a word: whether they are equal is not known yet, and the level of `one`
+    is taken. So the filter never matches more than `one` does.
     """
     mine, mine_open = split_filter(one)
     theirs, theirs_open = split_filter(other)
@@ -33,9 +33,9 @@ def intersection(one: str, other: str) -> str | None:
 
 
 def difference(one: str, other: str) -> list[str] | None:
-    """Filters of the topics that `one` matches and `other` doesn't; None when no filters match just these.
+    """Filters of the topics that `one` matches and `other` doesn't; None if no filters match exactly these.
 
-    They can when `other` takes away whole depths: `a/#` without `a/+` is `a` and `a/+/+/#`.
+    There are such filters if `other` takes away whole depths: `a/#` without `a/+` is `a` and `a/+/+/#`.
     """
     if intersection(one, other) is None:
         return [one]
@@ -47,7 +47,7 @@ def difference(one: str, other: str) -> list[str] | None:
             return None
     deeper = len(theirs) - len(mine)
     if not mine_open or deeper < 0:
-        return []  # they have topics in common, so that `other` reaches all depths of `one`
+        return []  # they have topics in common, so `other` covers all depths of `one`
     if deeper + 1 > _DIFFERENCE_FILTERS_MAX:
         return None
     left = [join_filter([*mine, *["+"] * depth], open_end=False) for depth in range(deeper)]

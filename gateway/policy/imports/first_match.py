@@ -1,9 +1,9 @@
-"""Access lists, in which the first match decides, made into allows and denies where a deny beats every allow.
+"""Turns access lists, in which the first match decides, into rules of which a deny beats every allow.
 
-An allow that stands above a deny is stronger than it in Mosquitto, and would be weaker in the gateway. So a
-deny is kept as it is only where nothing above it allows any of its topics. Else it is cut down to what it
-takes from the allows below it, or these are cut down themselves; where no filters match just what is left,
-the deny stays and what is lost to it is listed: the policy gives less, never more.
+In Mosquitto an allow above a deny wins; in the gateway the deny would. So a deny is kept as it is only if
+nothing above it allows any of its topics. Otherwise it is reduced to what it takes from the allows below it,
+or these are reduced themselves. If no filters match exactly what is left, the deny stays, and what is lost to
+it is listed: the policy gives less, never more.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Loss:
     topics: str
     """A filter, perhaps with placeholders."""
     allow_location: str
-    """Of the line that allows them in Mosquitto."""
+    """`file:line` of the line that allows them in Mosquitto."""
     deny_location: str
-    """Of the line that takes them away in the gateway: one below it that denies, or one of a second access
-    list that may not allow the same."""
+    """`file:line` of the line that takes them away in the gateway: a deny below it, or a line of a second
+    access list that may not allow the same."""
 
 
 @dataclass(slots=True)
@@ -41,10 +41,10 @@ class UnorderedRights:
 
 
 def without_order(access_list: Sequence[AccessLine]) -> UnorderedRights:
-    """The rights that an access list gives, without an order. Lines that no rule can express are left out."""
+    """The rights that an access list gives, without an order. Lines that no rule can express are skipped."""
     unordered = UnorderedRights()
     lines = [(line.allow, line.topic, line.location) for line in access_list if line.topic is not None]
-    # What each line still allows; a deny above it may cut it down.
+    # The topics that each line still allows; a deny above it may reduce them.
     gives = [[topic] if allow else [] for allow, topic, _ in lines]
     for number, (allow, topic, location) in enumerate(lines):
         if allow or _covered(topic, unordered.denies):
@@ -64,8 +64,8 @@ def without_order(access_list: Sequence[AccessLine]) -> UnorderedRights:
 def allowed_by_both(one: UnorderedRights, other: UnorderedRights) -> UnorderedRights:
     """What two access lists both allow and neither denies.
 
-    Where one allows a placeholder at a level, and the other a word or another placeholder, nobody knows yet
-    whether both allow the same: that is lost.
+    If one allows a placeholder at a level where the other has a word or a different placeholder, it is not
+    known yet whether both allow the same topic: that becomes a loss.
     """
     found = UnorderedRights(denies={**other.denies, **one.denies}, losses=[*one.losses, *other.losses])
     pairs: dict[str, str] = {}
@@ -89,9 +89,9 @@ def allowed_by_both(one: UnorderedRights, other: UnorderedRights) -> UnorderedRi
 
 
 def _is_the_one_to_name(one: str, location: str, other: str, other_location: str) -> bool:
-    """Whether the line that allows `one` is the one to name for what two lines both allow: `other` is wider.
+    """Of two lines that allow the same topics, whether to name the one that allows `one` as their origin.
 
-    Of two that allow the same it is the one that somebody wrote, and not the default access.
+    That is the narrower one; if both allow the same, the one that is not a default access.
     """
     if one == other:
         return other_location.endswith(DEFAULT_ACCESS) and not location.endswith(DEFAULT_ACCESS)
@@ -101,9 +101,10 @@ def _is_the_one_to_name(one: str, location: str, other: str, other_location: str
 def _cut(
     deny: str, location: str, topics: list[str], above: list[tuple[str, str]], unordered: UnorderedRights
 ) -> list[str]:
-    """What a deny leaves of the topics below it; what no filters can leave out becomes a deny in `unordered`.
+    """What a deny leaves of `topics`, which a line below it allows.
 
-    `above` has the topics that lines above the deny allow, each with its line's location.
+    What no filters can exclude becomes a deny in `unordered`. `above` has the topics that lines above the
+    deny allow, each with its line's location.
     """
     left: list[str] = []
     for topic in topics:
@@ -120,7 +121,7 @@ def _cut(
 
 
 def _without(pieces: list[str], allows_above: Iterable[str]) -> list[str]:
-    """The pieces of a deny without what allows above it allow, as far as filters can leave that out."""
+    """The pieces of a deny without what lines above it allow, as far as filters can exclude that."""
     for topic in allows_above:
         cut = []
         for piece in pieces:

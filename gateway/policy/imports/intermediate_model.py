@@ -1,6 +1,6 @@
-"""What every import source says in the same words: its users, their access lists, and what is lost.
+"""What every import source consists of: its users, their access lists, and what differs in the gateway.
 
-Plain values. An import source is what was read of the files of one Mosquitto; it knows their format and
+Plain values. An import source is what was read from the files of one Mosquitto; it knows their format, and
 nothing of the gateway's roles.
 """
 
@@ -23,8 +23,8 @@ ANONYMOUS = (
 )
 
 DEFAULT_ACCESS = "(default access)"
-"""The end of the location of a default access: `file:line (default access)`, where no line of rights
-stands."""
+"""Ends the location of a default access, which is not an access line of its own: `file:line (default
+access)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class AccessLine:
 
     allow: bool
     as_matched: str
-    """The filter as Mosquitto matches it, with the user's name and client id put in for %u and %c."""
+    """The filter as Mosquitto matches it, with the user's name and client id filled in for %u and %c."""
     topic: str | None
-    """The topic of a rule of the gateway that matches the same, with placeholders; None when no rule can."""
+    """The topic of a gateway rule that matches the same, with placeholders; None if no rule can."""
     location: str
-    """`file:line`; for a default access, which is no line of rights, `file:line (default access)`."""
+    """`file:line`; for a default access with `DEFAULT_ACCESS` appended."""
 
 
 AccessList = tuple[AccessLine, ...]
@@ -48,14 +48,14 @@ AccessList = tuple[AccessLine, ...]
 class CommonRole:
     """What several users of a source have in common: Mosquitto's patterns, or a role of dynamic security.
 
-    It becomes a role of the gateway, which each user gets for whom it allows and denies no more than the
-    source does.
+    It becomes a role of the gateway, given to each user for whom it allows and denies no more than the source
+    does.
     """
 
     name: str
     description: str
     access_lists: Mapping[Action, tuple[AccessList, ...]]
-    """For each action the lists that have to allow it, all of them."""
+    """For each action, the lists, all of which have to allow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +63,20 @@ class SourceUser:
     """One user of the source, and the access lists by which Mosquitto decides for it."""
 
     user: str | None
-    """Its name. None: whoever comes without a user name."""
+    """Its name. None: clients without a user name."""
     client: str
-    """The client id that questions about it are asked with: its user name, if that is a device id."""
+    """The client id to test its rights with: its user name, if that is a device id."""
     location: str
-    """`file:line` where the user is named first."""
+    """`file:line` where the user is first named."""
     access_lists: Mapping[Action, tuple[AccessList, ...]]
-    """For each action the lists that have to allow it, all of them."""
+    """For each action, the lists, all of which have to allow it."""
     common_roles: tuple[str, ...]
-    """Names of the common roles whose lines its access lists contain."""
+    """Names of the common roles whose lines are part of its access lists."""
     topics_with_name: tuple[str, ...] = ()
-    """Topics in which the user's name was put for %u."""
+    """Topics in which the user's name was filled in for %u."""
 
     def allowed_in_mosquitto(self, action: Action, topic: str) -> bool:
-        """What Mosquitto answers about a topic name."""
+        """Whether Mosquitto allows it on this topic name."""
         if topic.startswith("$share"):
             return False  # before it looks at any rule
         if action is Action.PUBLISH and topic.startswith("$SYS") and not matches(BRIDGE_STATE, topic):
@@ -84,7 +84,7 @@ class SourceUser:
         return all(line is not None and line.allow for line in self._deciding_lines(action, topic))
 
     def deciding_location(self, action: Action, topic: str) -> str:
-        """Where the line stands by which Mosquitto decides: one that denies, else one that somebody wrote."""
+        """Location of the line by which Mosquitto decides: of several a deny, else not a default access."""
         found = [line for line in self._deciding_lines(action, topic) if line]
         found.sort(key=lambda line: (line.allow, line.location.endswith(DEFAULT_ACCESS)))
         return found[0].location if found else self.location
@@ -102,19 +102,20 @@ class Finding:
     """Something that the gateway does differently than Mosquitto, or that whoever imports has to know."""
 
     kind: Literal["differs", "note"]
-    """`differs`: some question gets a different answer from the gateway than from Mosquitto; `note`: none
-    does."""
+    """`differs`: the gateway decides something differently than Mosquitto; `note`: it does not."""
     location: str
     """`file:line`, or the file for what holds throughout."""
     text: str
     user: str | None = None
     """Whom it concerns; None: everybody."""
     action: Action | None = None
+    """The action that it is about; None: any."""
     topics: str | None = None
-    """A filter, perhaps with placeholders, of all topics with a different answer; None: no filter does."""
+    """A filter, perhaps with placeholders, of all topics that are decided differently; None: no filter is
+    known."""
 
     def explains(self, user: str | None, client: str, action: Action, topic: str) -> bool:
-        """Whether it says that the gateway may answer this question differently than Mosquitto."""
+        """Whether it says that the gateway may decide this differently than Mosquitto."""
         if self.kind != "differs" or self.topics is None or self.user not in {None, user}:
             return False
         resolved = self.topics.replace("{device}", user or "+").replace("{client}", client)
@@ -127,7 +128,7 @@ class Account:
 
     user: str
     hashed: str
-    """As it stands in the file; whether it is a hash shows later. Never shown."""
+    """The password hash as it is in the file, not checked yet. Never shown."""
     location: str
     """`file:line`."""
 
@@ -152,15 +153,15 @@ class ImportSource(Protocol):
 
     @property
     def users(self) -> tuple[SourceUser, ...]:
-        """Its users, and who comes without a user name if a line is about them."""
+        """Its users; also clients without a user name, if a line is about them."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What differs, or has to be known, by what the files say alone, whatever roles come of them."""
+        """The findings that follow from its files alone, whatever roles are made of them."""
 
 
 def refuse_nul(text: str, file: str) -> None:
-    """Raises PolicyError where there is a NUL: Mosquitto leaves out the lines after one, silently."""
+    """Raise PolicyError if there is a NUL byte: Mosquitto silently ignores everything after one."""
     before, nul, _ = text.partition("\0")
     if nul:
         line = before.count("\n") + 1

@@ -1,7 +1,6 @@
-"""A JSON text as objects that know their lines, and the list of what is wrong with them.
+"""A JSON text as objects that know their lines, and a list of what is wrong with them.
 
-Keys are read without regard to case, as cJSON, Mosquitto's reader of JSON, finds them. Knows nothing of what
-they mean.
+Keys are case-insensitive, as in cJSON, Mosquitto's JSON parser. Knows nothing of what they mean.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from gateway.policy.files.toml_document import PolicyError
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\n]', re.DOTALL)
-"""What tells on which line an object begins: strings, braces, ends of lines."""
+"""What is needed to find the lines of objects: strings (to skip them), braces, ends of lines."""
 
 
 class Located:
     """One JSON object: its values, and where it begins.
 
-    A value that is not of the type asked for is a problem, and goes into the list of problems.
+    If a value has a different type than asked for, that is added to the list of problems.
     """
 
     def __init__(self, values: dict[str, object], location: str, problems: list[str]) -> None:
@@ -30,15 +29,15 @@ class Located:
 
     @property
     def values(self) -> Mapping[str, object]:
-        """All of them, keys in small letters."""
+        """All values, with their keys in lower case."""
         return self._values
 
     def problem(self, text: str) -> None:
-        """Report one."""
+        """Add a problem of this object."""
         self._problems.append(f"{self.location}: {text}")
 
     def unknown(self, *known: str) -> list[str]:
-        """The keys that are none of these."""
+        """The keys that are not among these."""
         return [key for key in self._values if key not in {name.lower() for name in known}]
 
     def has(self, key: str) -> bool:
@@ -46,7 +45,7 @@ class Located:
         return key.lower() in self._values
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A string; without a default it has to be there, and not be empty."""
+        """A string; without a default it has to be present and not empty."""
         value = self._values.get(key.lower(), default)
         if isinstance(value, str) and (value or default is not None):
             return value
@@ -70,7 +69,7 @@ class Located:
         return default
 
     def object(self, key: str) -> Located | None:
-        """An object, if it is there."""
+        """An object; None if it is absent."""
         value = self._values.get(key.lower())
         if value is None or isinstance(value, Located):
             return value
@@ -78,7 +77,7 @@ class Located:
         return None
 
     def objects(self, key: str) -> list[Located]:
-        """A list of objects; none if it isn't there."""
+        """A list of objects; empty if it is absent."""
         value = self._values.get(key.lower(), [])
         if isinstance(value, list) and all(isinstance(one, Located) for one in value):
             return value
@@ -87,7 +86,7 @@ class Located:
 
 
 def parse(raw: bytes, file: str, problems: list[str]) -> Located:
-    """The object that the text consists of. Raises PolicyError when it is no JSON, or no object."""
+    """The object that the text consists of. Raises PolicyError if it is not a JSON object."""
     lines: Iterator[int] = iter(())
 
     def located(pairs: list[tuple[str, object]]) -> Located:
@@ -113,7 +112,7 @@ def parse(raw: bytes, file: str, problems: list[str]) -> Located:
 
 
 def _lines(text: str) -> Iterator[int]:
-    """Where each object begins, in the order in which they end, which is that of `object_pairs_hook`."""
+    """The line at which each object begins, in the order of `object_pairs_hook`: as they end."""
     line = 1
     begun: list[int] = []
     for match in _TOKEN.finditer(text):

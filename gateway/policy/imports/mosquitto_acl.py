@@ -2,8 +2,8 @@
 
 Mosquitto compares a topic with a user's own `deny` lines first, then with its other `topic` lines, then with
 all `pattern deny` lines, then with the other patterns; the first that matches decides, and what none matches
-is denied. So an own line is stronger than a pattern that denies. Lines that Mosquitto would not start with
-are problems of the import too.
+is denied. So a user's own line wins over a pattern that denies. Lines with which Mosquitto would not start
+are problems of the import, too.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ class _AclLine:
 
 
 class AclFile:
-    """Who may do what by one file. Users whom it doesn't name may be added: patterns are about them too."""
+    """Who may do what, by one file. Users that it doesn't name may be added: patterns apply to them, too."""
 
     takes_every_subscribe = True
 
     def __init__(self, raw: bytes, file: str, others: Iterable[tuple[str, str]] = ()) -> None:
-        """Read it. Raises PolicyError with all lines that Mosquitto would not start with.
+        """Read the file. Raises PolicyError with all lines with which Mosquitto would not start.
 
         `others` are further users, each with the location (`file:line`) where it is named.
         """
@@ -115,7 +115,7 @@ class AclFile:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the gateway does differently than Mosquitto, and what has to be known beside that."""
+        """What the gateway does differently than Mosquitto, and what else has to be known."""
         return tuple(self._findings)
 
     def _read(self, text: str, problems: list[str]) -> None:
@@ -147,7 +147,7 @@ class AclFile:
             return "the topic is missing"
         access, _, topic = text.partition(" ")
         topic = topic.strip(_BLANKS)
-        if not topic:  # so that `topic read` is about a topic of this name
+        if not topic:  # as in `topic read`, which is about a topic named read
             access, topic = "readwrite", access
         if access not in _ACCESS:
             return f'"{access}" is none of {", ".join(_ACCESS)}'
@@ -235,7 +235,7 @@ class AclFile:
 
 
 def _sorted(acl_lines: list[_AclLine], action: Action) -> list[_AclLine]:
-    """Those about an action, in the order in which Mosquitto compares them."""
+    """The lines about an action, in the order in which Mosquitto compares them."""
     return sorted(
         (acl_line for acl_line in acl_lines if action in acl_line.actions),
         key=lambda acl_line: acl_line.allow,
@@ -243,7 +243,7 @@ def _sorted(acl_lines: list[_AclLine], action: Action) -> list[_AclLine]:
 
 
 def _fault(topic: str) -> str | None:
-    """Why Mosquitto takes no such filter."""
+    """Why Mosquitto does not accept this filter; None if it does."""
     levels = topic.split("/")
     if any("+" in level and level != "+" for level in levels):
         return f'"{topic}" has a + that is not a whole level'

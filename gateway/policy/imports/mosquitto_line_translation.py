@@ -1,7 +1,8 @@
-"""One line of Mosquitto's files as an access line that a rule can express, or as near to it as one comes.
+"""Translates one line of Mosquitto's files into an access line that a rule can express, or comes close to.
 
 No rule can name a level with braces, nor a client id that is only a part of a level. An allow that no rule
-can express is left out; a deny is widened to the whole level instead, for left out it would give rights away.
+can express is left out. A deny is widened to the whole level instead, since leaving it out would give rights
+away.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ _SHARE = "Mosquitto itself refuses every topic that begins with $share; left out
 def access_line(
     levels: Levels, *, as_matched: str, allow: bool, action: Action, location: str
 ) -> tuple[AccessLine, Finding | None]:
-    """The access line, and the finding about it, if there is one.
+    """The access line, and a finding about it, if there is one.
 
-    `as_matched` is the filter as Mosquitto matches it.
+    `as_matched` is as in `AccessLine`.
     """
     whole = "/".join("+" if isinstance(level, Inexpressible) else level for level in levels)
     if fault := filter_fault(whole):
@@ -72,7 +73,7 @@ def literal_levels(topic: str) -> Levels:
 
 
 def pattern_levels(pattern: str, user: str | None) -> Levels:
-    """The levels of a pattern with %u and %c; None for `user`: whoever it may be.
+    """The levels of a pattern with %u and %c. `user` None: for any user.
 
     A user name may have more than one level.
     """
@@ -92,9 +93,9 @@ def pattern_levels(pattern: str, user: str | None) -> Levels:
 
 
 def levels_with_names(pattern: str, user: str | None) -> Levels:
-    """The levels of a pattern in which %u and %c are whole levels; None for `user`: whoever it may be.
+    """The levels of a pattern in which %u and %c are whole levels. `user` None: for any user.
 
-    A name that is not one plain level is `Inexpressible.NAME`.
+    A name that is not a single plain level becomes `Inexpressible.NAME`.
     """
     plain = user is not None and bool(user) and not {"/", "+", "#"} & {*user}
     found: list[str | Inexpressible] = []
@@ -113,5 +114,5 @@ def levels_with_names(pattern: str, user: str | None) -> Levels:
 
 
 def with_device(topic: str, user: str | None) -> str:
-    """The topic with `{device}` wherever a level is the user's name: for that user the same."""
+    """The topic with `{device}` for each level that is the user's name: for that user, the same topic."""
     return "/".join("{device}" if level == user else level for level in topic.split("/"))

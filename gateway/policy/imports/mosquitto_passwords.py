@@ -1,7 +1,7 @@
 """Mosquitto's `password_file`: who may log in, and the hashes as they are written there.
 
-Reads them as Mosquitto 2.0 does; what a hash is, or whether it is one, is for `gateway.auth.passwords`.
-Hashes and plain passwords appear in no message.
+Reads the file as Mosquitto 2.0 does; `gateway.auth.passwords` finds out whether the hashes are valid. Neither
+hashes nor plain passwords appear in any message.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _BLANKS = " \t\n\v\f\r"
 
 
 def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Finding, ...]]:
-    """The accounts of a file, and what in it is none. Of two lines for one user the last counts.
+    """The accounts in a file, and findings about its other lines. Of two lines for one user the last counts.
 
-    Raises PolicyError for what Mosquitto reads otherwise than it looks, and for a file that is another one.
+    Raises PolicyError for a NUL byte, and for a file of a different kind.
     """
     accounts: dict[str, Account] = {}
     findings: list[Finding] = []
@@ -27,7 +27,7 @@ def read_passwords(raw: bytes, file: str) -> tuple[tuple[Account, ...], tuple[Fi
         location = f"{file}:{number}"
         if line[:1] == "#" or not line.strip(_BLANKS):
             continue
-        # As strtok does: colons at the beginning count for nothing.
+        # As strtok does: colons at the beginning are ignored.
         fields = [field.strip(_BLANKS) for field in line.split(":") if field]
         if ":" not in line or len(fields) < 2 or not fields[0] or not fields[1]:
             findings.append(Finding("note", location, "is not `name:hash`; Mosquitto lets nobody in by it"))

@@ -1,7 +1,7 @@
-"""The roles made of an import source as a folder of files, with cases that show them to decide as Mosquitto.
+"""Writes the roles made from an import source, with test cases that show that they decide as Mosquitto does.
 
-The files are those of `acl/` (see acl/README.md); after each topic stands the location of the line of
-Mosquitto's file that it comes from.
+The files are those of `acl/` (see acl/README.md). A comment after each topic gives the location of the line
+in Mosquitto's file that it comes from.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from gateway.policy.imports.intermediate_model import AccessLine, Finding, Impor
 from gateway.policy.imports.role_composition import ComposedRoles, Draft
 
 SENSITIVE = ("devices/+/private/#",)
-"""Filters of what is sealed by the encryption.toml that ships."""
+"""The sensitive topics in the encryption.toml that we ship."""
 _EXAMPLE_LEVELS = ("x1", "y2", "z3", "x4", "y5")
-"""What stands in the place of a `+` in the topic of a question."""
+"""Levels that replace a `+` in the topic of a question."""
 _TOPICS_PER_USER_MAX = 40
-"""Topics that are asked about for one user; half of them are topics of others, for denials matter most."""
+"""Topics that are asked about per user. Half of them are other users' topics, since denials matter most."""
 _CASES_MAX = 2_000
-"""Cases in one cases.toml: every look at the policy reads all of them, a third of a millisecond each."""
+"""Cases in cases.toml: all of them are read with each reload, at a third of a millisecond each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Whether an identity may do something on a topic, and Mosquitto's answer: a case of `cases.toml`."""
+    """Whether an identity may do something on a topic, with Mosquitto's answer; a case for `cases.toml`."""
 
     identity: Identity
     action: Action
@@ -49,7 +49,7 @@ class Question:
 
 
 def compiled(composed: ComposedRoles, *, reserved: str) -> Policy:
-    """The policy of the composed roles, as it will be when it is read from their files."""
+    """The policy of the composed roles, as it will be once it is read from their files."""
     roles = [draft.role for draft in composed.drafts]
     return Policy(roles, sensitive=SENSITIVE, limits=Limits(), reserved=reserved)
 
@@ -57,11 +57,11 @@ def compiled(composed: ComposedRoles, *, reserved: str) -> Policy:
 def ask(
     source: ImportSource, composed: ComposedRoles, policy: Policy
 ) -> tuple[list[Question], list[Finding]]:
-    """Questions about every user to which Mosquitto and the gateway give the same answer, and findings.
+    """Ask Mosquitto's rules and the gateway's policy the same questions about every user.
 
-    A finding for each that Mosquitto allows and the gateway would deny. A question is in neither list where a
-    finding says already that the answers differ. Raises PolicyError with those that the gateway would allow
-    and Mosquitto denies: such a policy is written nowhere.
+    Returns the questions with the same answer, and a finding for each that Mosquitto allows and the gateway
+    would deny. A question is in neither list if a finding already says that the answers differ. Raises
+    PolicyError with those that the gateway would allow and Mosquitto denies: such a policy is not written.
     """
     questions: list[Question] = []
     newly_denied: list[Finding] = []
@@ -80,7 +80,7 @@ def ask(
     )
     for user, source_user in source_users:
         roles = composed.roles_of[user]
-        # One that can be no device is asked about by the name of the role with its rules.
+        # A user whose name can't be a device id is asked about under the name of the role with its rules.
         device = user if is_device_id(user) else next(iter(roles), "nobody")
         identity = Identity(device, roles, {}, source_user.client)
         rights = policy.rights(identity)
@@ -116,9 +116,9 @@ def write(
     *,
     reserved: str,
 ) -> None:
-    """Write the policy into a new or an empty folder, and try it there before it gets its name.
+    """Write the policy into a new or empty folder. It is loaded and tested under a temporary name first.
 
-    Raises OSError, and PolicyError when the folder has something in it.
+    Raises OSError, and PolicyError if the folder is not empty or the tests fail.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PolicyError([f"{folder}: there is something already; name a folder that is new or empty"])
@@ -136,7 +136,7 @@ def write(
 def rehearse(
     source: ImportSource, composed: ComposedRoles, questions: Sequence[Question], *, reserved: str
 ) -> None:
-    """All that `write` does, in a folder that is gone afterwards. Raises what `write` would raise."""
+    """Do what `write` does in a temporary folder. Raises what `write` would raise."""
     with tempfile.TemporaryDirectory() as folder:
         _write_and_test(Path(folder), source, composed, questions, reserved)
 
@@ -144,7 +144,7 @@ def rehearse(
 def _write_and_test(
     folder: Path, source: ImportSource, composed: ComposedRoles, questions: Sequence[Question], reserved: str
 ) -> None:
-    """Write the files and run their cases. Problems name lines of the source: the files will be gone."""
+    """Write the files and run their cases. Problems name lines of the source: the files may be deleted."""
     _fill(folder, source, composed, questions)
     try:
         policy = load_policy(folder, reserved=reserved)
@@ -161,7 +161,7 @@ def _write_and_test(
 
 
 def _is_allowed(rights: Rights, question: Question) -> bool:
-    """The gateway's answer, asked as `cases.toml` asks it."""
+    """The gateway's answer, as for a case in `cases.toml`."""
     if question.action is Action.SUBSCRIBE:
         return rights.decide_filter(question.topic).allowed
     return rights.decide(question.action, question.topic).allowed
@@ -177,7 +177,7 @@ def _disagreement(question: Question) -> str:
 
 
 def _located_in_source(problem: str, folder: Path, file: str) -> str:
-    """A problem of a file in the folder, with the location of the line of the source that it comes from."""
+    """A problem in a written file, with the location of the source line that it comes from."""
     found = re.match(rf"{re.escape(str(folder))}/([^:]+):(\d+): (.*)", problem, re.DOTALL)
     if found is None:
         return f"{file}: {problem.replace(f'{folder}/', '')}"
@@ -221,14 +221,14 @@ def _examples(lines: Iterable[AccessLine]) -> list[str]:
             ends = ([], ["x1"], ["x1", "y2"])
         for end in ends:
             topic = "/".join([*levels, *end])
-            # No message has a topic on $share, and as a filter it asks for what stands after it.
+            # `$share` is not a topic of messages, and as a filter it means what follows it.
             if name_fault(topic) is None and not topic.startswith("$share"):
                 found[topic] = None
     return list(found)
 
 
 def _spread(topics: Sequence[str], most: int) -> list[str]:
-    """At most `most` of them, spread over the whole list."""
+    """At most `most` of the topics, evenly spread over the list."""
     stride = max(1, -(-len(topics) // most)) if most else 1
     return list(topics[::stride][:most])
 
@@ -291,10 +291,10 @@ def _list(texts: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A basic string of TOML, for which a surrogate is no character."""
+    """A TOML basic string; surrogates, which TOML does not allow, are replaced."""
     return quoted(text.encode("utf-8", "replace").decode())
 
 
 def _plain(text: str) -> str:
-    """Fit for a comment: on one line, and nothing in it that moves a cursor."""
+    """The text for a comment: on one line, with characters that move a cursor escaped."""
     return quoted(text)[1:-1]

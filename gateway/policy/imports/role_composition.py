@@ -1,6 +1,6 @@
-"""The gateway's roles, made of an import source: of its common roles, and of what each user has beside them.
+"""Makes the gateway's roles from an import source: from its common roles, and from each user's other rights.
 
-Users with the same remaining rights share a role. Owns the names of roles and who gets which. Knows no file
+Users with the same other rights share a role. Owns the names of roles, and who gets which. Knows no file
 format, neither the source's nor the gateway's.
 """
 
@@ -20,7 +20,7 @@ from gateway.policy.imports.intermediate_model import AccessList, Finding, Impor
 from gateway.policy.imports.mosquitto_line_translation import with_device
 
 _NOT_IN_A_NAME = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]+")
-"""Characters that can't be in the name of a role, or not at its beginning."""
+"""Characters that may not be in the name of a role, or not at its beginning."""
 _NAMES_SHOWN_MAX = 20
 """Users that a role's description names."""
 _LOST = (
@@ -50,7 +50,7 @@ _OLD_NAME = (
     "{{device}} would be its new one"
 )
 _TOPICS_SHOWN_MAX = 3
-"""Topics with the old name of a user that a finding shows."""
+"""How many topics with the old name of a user a finding shows."""
 _EVERYTHING = (
     "allows to publish everything: who has the password of one such user can speak for all devices. Better "
     "name what each user needs"
@@ -64,7 +64,7 @@ _EVADED = (
 
 @dataclass(frozen=True, slots=True)
 class _Right:
-    """One action of one rule: it allows or denies it on a topic."""
+    """One action of one rule, which is allowed or denied on a topic."""
 
     effect: Effect
     action: Action
@@ -72,15 +72,15 @@ class _Right:
 
 
 _NAMELESS = _Right(Effect.DENY, Action.PUBLISH, "")
-"""Set beside the rights of clients without a user name, so that no user has the same rights."""
+"""Added to the rights of clients without a user name, so that no user shares a role with them."""
 _Rights = dict[_Right, tuple[str, str]]
-"""By right the location of the line that it comes from (`file:line`), and its topic as written, without
-`{device}`."""
+"""For each right, the location (`file:line`) of the line that it comes from, and its topic with the user's
+name instead of `{device}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A role, and for each of its rules the locations (`file:line`) of the lines that it comes from."""
+    """A role, and for each of its rules the locations (`file:line`) of the source lines it comes from."""
 
     role: Role
     locations: Mapping[Rule, tuple[str, ...]]
@@ -92,12 +92,12 @@ class ComposedRoles:
 
     drafts: list[Draft] = field(default_factory=list)
     roles_of: dict[str | None, tuple[str, ...]] = field(default_factory=dict)
-    """By user; None has the role for clients without a name."""
+    """Names of roles by user; under None, those of clients without a user name."""
     findings: list[Finding] = field(default_factory=list)
 
 
 def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) -> ComposedRoles:
-    """Roles that give each user what the source gives it, or less where a finding says so.
+    """Make roles that give each user what the source gives it, or less if a finding says so.
 
     `reserved` is the prefix of the service topics, `sensitive` the filters of what is sealed.
     """
@@ -117,7 +117,7 @@ def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) ->
         composed.roles_of[source_user.user] = given
         own_of[source_user.user] = own
         if own:
-            # Who comes without a name becomes no device by itself, so that nobody shares a role with it.
+            # Clients without a user name don't become devices, so that no device shares a role with them.
             key = frozenset(own) | ({_NAMELESS} if source_user.user is None else set())
             alike.setdefault(key, []).append(source_user)
     placeholder_lines = {
@@ -143,7 +143,7 @@ def compose(source: ImportSource, *, reserved: str, sensitive: Iterable[str]) ->
 
 
 def _renamed(source_user: SourceUser, roles: Sequence[str]) -> str:
-    """What becomes of a user whose name no device can have."""
+    """The text of the finding about a user whose name can't be a device id."""
     text = _NO_DEVICE_ID.format(source_user.user)
     if not roles:
         return f"{text}, and has no right: no device is made of it"
@@ -177,22 +177,22 @@ def _rights(
             )
             for loss in unordered.losses
         ]
-    # A deny without an allow takes nothing away.
+    # Denies without any allow take nothing away.
     return found if any(right.effect is Effect.ALLOW for right in found) else {}
 
 
 def _with_placeholder(topic: str, user: str | None) -> str:
-    """The topic with `{device}` for the user's name, if that can be a device id."""
+    """The topic with `{device}` in place of the user's name, if that can be a device id."""
     return with_device(topic, user) if user is not None and is_device_id(user) else topic
 
 
 def _common_and_own(
     source_user: SourceUser, rights: _Rights, common: Mapping[str, tuple[str, _Rights]]
 ) -> tuple[tuple[str, ...], _Rights]:
-    """The names of the common roles that the source's user can have, and the rights left for one of its own.
+    """The names of the common roles that a user can get, and its remaining rights, for a role of its own.
 
-    It can have a role that allows no more than the source allows it, and denies nothing that the source
-    allows it.
+    It can get a role that allows no more than the source allows it, and denies nothing that the source allows
+    it.
     """
     given: list[str] = []
     own = dict(rights)
@@ -211,7 +211,7 @@ def _common_and_own(
 
 
 def _within(right: _Right, others: Iterable[_Right]) -> bool:
-    """Whether one of the others has the same effect on all topics of this right."""
+    """Whether one of the others has the same effect and action, and covers all topics of this right."""
     return any(
         other.effect is right.effect and other.action is right.action and covers(other.topic, right.topic)
         for other in others
@@ -230,7 +230,7 @@ def _own_role(
         return _draft(_free_name("shared", taken), f"Users {shown} of {file}, who may do the same.", rights)
     if first is None:
         return _draft(_free_name("anonymous", taken), f"Clients without a user name of {file}.", rights)
-    # With the user's name in the topic, but for lines that have a placeholder for it themselves.
+    # With the user's name in the topics, except for those of lines that have a placeholder for it.
     rights = {
         right if location in placeholder_lines else _Right(right.effect, right.action, topic): (
             location,
@@ -252,12 +252,12 @@ def _draft(name: str, description: str, rights: _Rights) -> Draft:
         Rule(effect, frozenset(found), topic, role=name): tuple(locations[effect, topic])
         for (effect, topic), found in actions.items()
     }
-    # Mosquitto looks at a will when it is due: it keeps nobody out for one.
+    # DROP, because Mosquitto checks a will only when it is due, and refuses no CONNECT because of it.
     return Draft(Role(name, description, tuple(rules), OnDeniedWill.DROP), rules)
 
 
 def _free_name(wanted: str, taken: set[str]) -> str:
-    """A role's name that is like `wanted` and not taken yet."""
+    """A name for a role that is close to `wanted` and not taken yet."""
     stem = _NOT_IN_A_NAME.sub(lambda found: "-" if found.start() else "", wanted)[:60].strip("-") or "user"
     name, number = stem, 1
     while name in taken:
@@ -268,7 +268,7 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 
 
 def _list_special_topics(composed: ComposedRoles, reserved: str, sensitive: Iterable[str]) -> None:
-    """List rules about topics that the gateway treats in its own way, and rules that are dangerous."""
+    """Add findings about service topics, sensitive topics, and dangerous rules."""
     listed: dict[Finding, None] = {}
     evaded: list[str] = []
     for draft in composed.drafts:

@@ -1,8 +1,8 @@
-"""Which roles let their devices subscribe to more than they may be delivered, as the source did.
+"""Which roles let their devices subscribe to more than they may receive, as the source did.
 
-Mosquitto with an `acl_file` takes every SUBSCRIBE and looks at each message; its plugin may be set so that
-more can be subscribed to than received. Dashboards, Home Assistant and MQTT Explorer, which ask for `#`, live
-by that. Such roles say `subscribe = "filter"`. It gives no message to anybody.
+With an `acl_file` Mosquitto accepts every SUBSCRIBE and checks each message; its plugin can be set up so that
+more can be subscribed to than received. Dashboards, Home Assistant and MQTT Explorer, which subscribe to `#`,
+depend on that. Such roles get `subscribe = "filter"`, which by itself lets nobody receive a message.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _COSTS = (
 
 
 def let_subscribe_wide(source: ImportSource, composed: ComposedRoles) -> None:
-    """Say so in the roles that need it, and what it costs."""
+    """Set `subscribe = "filter"` in the roles that need it, and add a finding about what it costs."""
     needed: set[str] = set()
     roles = {draft.role.name: draft.role for draft in composed.drafts}
     for source_user in source.users:
         mine = [roles[name] for name in composed.roles_of[source_user.user] if name in roles]
         if source.takes_every_subscribe or _asks_for_more(source_user, mine):
             needed |= {role.name for role in mine if _delivers_something(role)}
-    if source.takes_every_subscribe:  # whoever gets a role of patterns later, too
+    if source.takes_every_subscribe:  # also in roles that no user has yet
         needed |= {name for name, role in roles.items() if _delivers_something(role)}
     if not needed:
         return
@@ -50,20 +50,20 @@ def let_subscribe_wide(source: ImportSource, composed: ComposedRoles) -> None:
 
 
 def _delivers_something(role: Role) -> bool:
-    """Whether its devices may be delivered something, and not everything anyhow."""
+    """Whether its devices may receive some topics, but not all of them."""
     delivered = _delivered(role)
     return bool(delivered) and "#" not in delivered
 
 
 def _delivered(role: Role) -> set[str]:
-    """The topics of its rules that let a device receive."""
+    """The topics of its rules that let a device receive messages."""
     return {
         rule.topic for rule in role.rules if rule.effect is Effect.ALLOW and Action.SUBSCRIBE in rule.actions
     }
 
 
 def _asks_for_more(source_user: SourceUser, roles: list[Role]) -> bool:
-    """Whether an access list of their own grants filters, one of them wider than what may be delivered."""
+    """Whether a separate access list grants filters, and one of them is wider than what may be received."""
     access_lists = source_user.access_lists[Action.SUBSCRIBE]
     delivered = {
         "/".join((source_user.user or "+") if level == "{device}" else level for level in topic.split("/"))

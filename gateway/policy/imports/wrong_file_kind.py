@@ -1,6 +1,6 @@
-"""What a file is that was given in the place of another: each reader takes one kind of Mosquitto's files.
+"""Recognises a file that was given instead of another: each reader takes one kind of Mosquitto's files.
 
-Nothing of a file is shown: whoever names the wrong one may have secrets in it.
+Nothing of a file's content is shown, for the wrong file may contain secrets.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _NAMES = {
 
 
 def demand_kind(wanted: FileKind, text: str, file: str) -> None:
-    """Raise PolicyError for a file that looks like one of a different kind."""
+    """Raise PolicyError if the file looks like a different kind than the wanted one."""
     kind = _looks_like(text)
     if kind not in {None, wanted}:
         raise PolicyError([f"{file}: looks like {kind}; {_NAMES[wanted]} is wanted here"])
 
 
 def _looks_like(text: str) -> FileKind | None:
-    """The kind of a file by its lines that are no comment; None where they don't tell."""
+    """The kind of a file by its lines, without comments; None if they don't tell."""
     lines = [line.strip() for line in text.lstrip("\ufeff").split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
