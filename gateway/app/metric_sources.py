@@ -22,7 +22,7 @@ from gateway.app.savers.audit_trail_thread import AuditTrail
 from gateway.auth.passwords import PasswordPool
 from gateway.connection.process_context import Context
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
-from gateway.net.connection_state_gauges import Census, census
+from gateway.net.connection_state_gauges import ConnectionCounts, count_connections
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.puback_latency_samples import RoundTripSamples
@@ -111,7 +111,7 @@ class Measuring:
         self._parts = parts
         self._history = history
         self._durations = durations
-        self._census = Census()
+        self._census = ConnectionCounts()
         self._tokens_valid: int | None = None
         self._policy, self._policy_since = parts.context.policy, parts.context.now()
         self._full = False
@@ -144,7 +144,7 @@ class Measuring:
         """Read all numbers, and keep them."""
         parts = self._parts
         parts.system.look()
-        self._census = await census(parts.plane.registry)
+        self._census = await count_connections(parts.plane.registry)
         if self._looks % _LOOKS_TO_COUNT == 0:
             await self._count_tokens()
         self._looks += 1

@@ -14,7 +14,7 @@ import typer
 
 from gateway.cli.output import Answer, Json, Nothing, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_of
-from gateway.connection.bus_holdings import FOREVER, Held, Kind
+from gateway.connection.bus_holdings import FOREVER, Kind, SavedHoldings
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def _show(answer: Answer, settings: Settings, device_id: str | None) -> No
     )
 
 
-def _give_one(answer: Answer, device_id: str, found: Sequence[Held], limits: Limits) -> None:
+def _give_one(answer: Answer, device_id: str, found: Sequence[SavedHoldings], limits: Limits) -> None:
     sessions = [one for one in found if one.kind is Kind.SESSION]
     counts = _counts(found)
     answer.give(
@@ -105,7 +105,7 @@ def _give_one(answer: Answer, device_id: str, found: Sequence[Held], limits: Lim
     )
 
 
-def _counts(found: Sequence[Held]) -> dict[str, int]:
+def _counts(found: Sequence[SavedHoldings]) -> dict[str, int]:
     retained = sum(len(one.keys) // _OF_A_KEY for one in found if one.kind is Kind.RETAINED)
     return {"retained_topics": retained, "sessions": sum(one.kind is Kind.SESSION for one in found)}
 
@@ -114,11 +114,11 @@ def _text(counts: dict[str, int]) -> str:
     return f"{counts['retained_topics']} retained topics\t{counts['sessions']} sessions"
 
 
-def _filters(one: Held) -> int:
+def _filters(one: SavedHoldings) -> int:
     return len(one.keys) // _OF_A_KEY
 
 
-def _state(one: Held) -> str:
+def _state(one: SavedHoldings) -> str:
     if not one.since:
         return "connected"
     left = f"away since {utc_text(one.since)}"

@@ -1,7 +1,7 @@
 """The access of an established connection changes: other rules, a new token, a device changed or disabled.
 
-Whoever may not stay learns why, and the bus hears a DISCONNECT: the will of a device without rights is not
-to be published.
+A device that may not stay learns why, and the bus gets a DISCONNECT: the will of a device without rights must
+not be published.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
-from gateway.connection.transition_outcomes import Over, Result
+from gateway.connection.transition_outcomes import Ended, Result
 from gateway.mqtt.encode import DISCONNECT, encode_auth
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.rules import Action
 
 EXPIRED = "The token has expired."
-"""What device and admins learn of it."""
+"""What the device and the admins are told."""
 
 
 def will_refused(established: EstablishedConnection) -> Report | None:
-    """Judge and record its will anew. A report says why the bus may not keep it."""
+    """Decide about its will once more. A report, which says why, if the bus may not keep it; else None."""
     will, authorizer = established.terms.will, established.authorizer
     if will is None:
         return None
@@ -40,7 +40,7 @@ def will_refused(established: EstablishedConnection) -> Report | None:
     if decision.allowed:
         return None
     if not on_topic.with_message(will.qos, will.retain, will.size).allowed:
-        authorizer.take_back(will)
+        authorizer.revoke_will(will)
     return refused_will(decision.reason, will.topic, decision.rule_location)
 
 
@@ -52,7 +52,7 @@ def policy_changed(established: EstablishedConnection, event: PolicyChanged) -> 
 
 
 def renewed(established: EstablishedConnection, event: Reauthenticated) -> Result:
-    """A new token took the place of the one before (MQTT 5, 4.12.1)."""
+    """A new token takes the place of the one before (MQTT 5, 4.12.1)."""
     identity = established.identity
     if replace(identity, grant=event.grant).namespace != identity.namespace:
         why = "The token was narrowed otherwise than that of the session."
@@ -70,25 +70,27 @@ def withdrawn(established: EstablishedConnection, event: AccessWithdrawn | Reaut
 
 
 def kicked(established: EstablishedConnection, event: Kicked) -> Result:
-    """An administrator ends the connection: as if it had broken, so that the bus publishes the will."""
-    return established.farewell(Reason.ADMINISTRATIVE_ACTION, event.why)
+    """An administrator ends it, without a DISCONNECT to the bus, so that the bus publishes the will."""
+    return established.disconnect_device(Reason.ADMINISTRATIVE_ACTION, event.why)
 
 
 def tick(established: EstablishedConnection, event: Tick) -> Result:
-    """A second went by, and perhaps the time of the token it was opened with, or that renewed it."""
+    """A second has passed: its token may have expired."""
     return expired(established) if established.authorizer.expired else established.tick(event)
 
 
-def expired(established: EstablishedConnection) -> Over:
-    """The time of its token is over."""
+def expired(established: EstablishedConnection) -> Ended:
+    """End it because its token has expired."""
     report = refused_session(EXPIRED)
-    return established.farewell(Reason.NOT_AUTHORIZED, EXPIRED, report, SendToBus(DISCONNECT))
+    return established.disconnect_device(Reason.NOT_AUTHORIZED, EXPIRED, report, SendToBus(DISCONNECT))
 
 
 def stop(established: EstablishedConnection, _: ShuttingDown) -> Result:
-    """The gateway stops: a plan of ours is no reason to publish a will, and the bus keeps the session."""
-    return established.farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops", SendToBus(DISCONNECT))
+    """The gateway stops: the bus gets a DISCONNECT, for this is no reason to publish wills."""
+    return established.disconnect_device(
+        Reason.SERVER_SHUTTING_DOWN, "the gateway stops", SendToBus(DISCONNECT)
+    )
 
 
-def _send_away(established: EstablishedConnection, why: str, *reports: Report) -> Over:
-    return established.farewell(Reason.NOT_AUTHORIZED, why, SendToBus(DISCONNECT), *reports)
+def _send_away(established: EstablishedConnection, why: str, *reports: Report) -> Ended:
+    return established.disconnect_device(Reason.NOT_AUTHORIZED, why, SendToBus(DISCONNECT), *reports)

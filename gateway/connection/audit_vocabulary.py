@@ -28,7 +28,7 @@ class Kind(StrEnum):
     OPEN = auto()
     """A message on a sensitive topic did not open."""
     TOKEN = auto()
-    """Issued, revoked, or asked for in vain."""
+    """A token was issued, revoked, or refused."""
     KEY = auto()
     """A sealing or signing key was made, rotated, destroyed, exported or imported."""
     SERVICE = auto()
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     DEVICE = auto()
     """A device was added, changed or removed."""
     OBSERVE = auto()
-    """What the policy refuses passed, for its device is observed."""
+    """What the policy would refuse passed, for its device is observed."""
     HEALTH = auto()
     """A check of health found something different from before."""
     POLICY = auto()
@@ -54,7 +54,7 @@ class Kind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How it ended."""
+    """What came of it."""
 
     DONE = auto()
     REFUSED = auto()
@@ -62,21 +62,21 @@ class Outcome(StrEnum):
 
 
 class Source(StrEnum):
-    """Whose doing it is, which says what bounds its number."""
+    """Who caused it: each source has a bound of its own on the number of events."""
 
     DEVICE = auto()
-    """Of the device named, which has proven that it is that device."""
+    """The device named, which is authenticated."""
     STRANGER = auto()
-    """Of a peer that has proven nothing: a device named is a claim."""
+    """A peer that is not authenticated: the device named is only claimed."""
     HOUSE = auto()
-    """Of the gateway itself or its administrators. There are never too many of these."""
+    """The gateway itself or its administrators: unbounded."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Origin:
-    """Of whom a report speaks, and what ties it to other lines of the log.
+    """Whom a report is about, and what ties it to other lines of the log.
 
-    Never changed once it is made. Frozen it would take three times as long to make, at each login.
+    Never changed once it is made; not frozen, for that would take three times as long at each login.
     """
 
     source: Source
@@ -94,12 +94,12 @@ HOUSE = Origin(source=Source.HOUSE)
 
 @dataclass(slots=True)
 class Report:
-    """What admins are to learn: it becomes an audit event. A topic is a device's word and may be anything."""
+    """What admins are to learn: it becomes an audit event. A topic is a peer's word, and may be anything."""
 
     kind: Kind
     outcome: Outcome
     reason: str
-    """Why, in words for the administrator; never what a peer may not learn sent to that peer."""
+    """Why, in words for the administrator. A peer gets it only where it may learn that."""
     action: str = ""
     topic: str = ""
     rule: str = ""
@@ -114,7 +114,7 @@ class Report:
 
 
 def refused_login(why: str, through: str = "") -> Report:
-    """Nobody was let in. `through` names the way, if it was not a CONNECT."""
+    """A login was refused. `through` names the way in, if it was not a CONNECT."""
     return Report(Kind.LOGIN, Outcome.REFUSED, why, through)
 
 
@@ -152,12 +152,12 @@ def refused_delivery(why: str, topic: str, rule: str = "") -> Report:
 
 
 def failed_delivery(why: str) -> Report:
-    """A message of the bus was not read: it is too long for that, and with it its topic."""
+    """A message of the bus was too long to be read, or had too many properties; its topic is not known."""
     return Report(Kind.DELIVERY, Outcome.FAILED, why)
 
 
 def failed_open(why: str, topic: str) -> Report:
-    """What stands on a sensitive topic is no sealed message of ours."""
+    """A message on a sensitive topic is no sealed message of ours."""
     return Report(Kind.OPEN, Outcome.FAILED, why, Action.DECRYPT, topic)
 
 
@@ -172,7 +172,7 @@ def reached_limit(why: str, location: str) -> Report:
 
 
 def left_out(kind: Kind, outcome: Outcome, count: int) -> Report:
-    """This many were not reported by themselves."""
+    """This many reports of a kind and outcome were only counted."""
     return Report(kind, outcome, "more of these than are reported one by one", count=count)
 
 

@@ -1,11 +1,11 @@
 """The authorizer of a connection: what it may do, by one policy taken as a whole.
 
-It is asked for topics as they come, and answers with a verdict that the connection remembers. Rules,
+It is asked about topics as they come, and answers with a verdict that the connection remembers. Rules,
 sensitive topics, services and limits are those of one policy, until a new authorizer takes its place: when
-the connection hears of a different policy, or its device changed.
+the policy or the device has changed.
 
-Asking changes nothing and is recorded nowhere. `record` does that, and the rest reports to the admins: what
-is refused, and of what passes only because its device is observed.
+Asking changes nothing and records nothing. `record` records a decision; `refuse`, `let_pass` and their like
+report to the admins what is refused, and what passes only because its device is observed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from gateway.policy.engine.policy import RESERVED, passes_when_observed
 from gateway.policy.engine.rules import Action, Decision
 
 _TOKEN_FILTERS_OF_AN_EFFORT = 2
-"""Filters of a token that are compared with a topic in a microsecond."""
+"""Filters of a token that can be compared with a topic for one effort."""
 _NO_END = 2**62
+"""Seconds until a token ends, where there is none."""
 _BARE_WILL = "The topic of the will has become sensitive, and the bus has it in plain."
 
 
@@ -38,7 +39,7 @@ class WillVerdict(NamedTuple):
 
 
 class Authorizer:
-    """For one identity under the policy in force when it is made."""
+    """Decides for one identity, by the policy that was in force when it was made."""
 
     __slots__ = ("_context", "_reports", "_rights", "identity", "limits", "policy", "token_effort")
 
@@ -47,23 +48,23 @@ class Authorizer:
         self._reports = reports
         self.identity = identity
         self.policy = context.policy
-        """What this connection goes by, whatever is in force by now: reserved topics too."""
+        """The policy of this connection, even if a different one is in force by now."""
         self.limits = self.policy.limits_of(identity.roles)
-        """The bounds of its device, by its roles."""
+        """The limits of its device, by its roles."""
         self._rights = self.policy.rights(identity)
         grant = identity.grant
         self.token_effort = 0 if grant is None else grant.most_filters // _TOKEN_FILTERS_OF_AN_EFFORT
-        """What it costs to ask the token about one topic, in effort: `gateway.connection.device_budgets`."""
+        """Effort of comparing one topic with the token's filters (`gateway.connection.device_budgets`)."""
 
     @property
     def filter_effort(self) -> int:
-        """What one filter of a SUBSCRIBE costs, its search among the rules and in the token included."""
+        """Effort of deciding about one filter of a SUBSCRIBE, by the rules and by the token."""
         return EFFORT_FILTER + self.policy.filter_effort(self.identity.roles) + self.token_effort
 
     # What may be done
 
     def publish(self, topic: str) -> CachedVerdict:
-        """Whether it may publish on this topic name, and what becomes of it: sealed, or a service's."""
+        """Whether it may publish to this topic name, whether that is sealed, and which service it asks."""
         policy, decision = self.policy, self._rights.decide(Action.PUBLISH, topic)
         return CachedVerdict(
             topic, decision, sensitive=policy.sensitive(topic), service=policy.service(topic)
@@ -72,7 +73,7 @@ class Authorizer:
     def receive(self, topic: str) -> CachedVerdict:
         """Whether a message on this topic name may be delivered to it, and opened if it is sealed."""
         rights, sensitive = self._rights, self.policy.sensitive(topic)
-        # What stands below the service prefix on the bus is for its own services, never for a device.
+        # On the bus, topics below the service prefix are for programs there, never for a device.
         reserved = self.policy.reserves(topic)
         decision = RESERVED if reserved else rights.decide(Action.SUBSCRIBE, topic)
         opening = rights.decide(Action.DECRYPT, topic) if sensitive and decision.allowed else None
@@ -83,7 +84,7 @@ class Authorizer:
         return self._rights.decide_filter(topic_filter)
 
     def will(self, will: WillTerms) -> WillVerdict:
-        """Whether its will may be published, as the bus has it. A request can't be left to the bus."""
+        """Whether its will may be published in the form the bus has it; never as a service request."""
         if self.policy.reserves(will.topic):
             return WillVerdict(RESERVED, RESERVED)
         on_topic = self._rights.decide(Action.PUBLISH, will.topic)
@@ -94,20 +95,20 @@ class Authorizer:
 
     @property
     def expired(self) -> bool:
-        """Whether the token it came with, or the one that renewed it, has come to its end."""
+        """Whether its token, by now perhaps a renewed one, has expired."""
         grant = self.identity.grant
         return grant is not None and self._context.now() >= grant.expires_at * 1_000
 
     @property
     def seconds_left(self) -> int:
-        """Seconds until its token has come to its end, rounded up; a very long time without one."""
+        """Seconds until its token expires, rounded up; `_NO_END` without a token."""
         grant = self.identity.grant
         return _NO_END if grant is None else grant.expires_at - self._context.now() // 1_000
 
     def observes(self, topic: str, refusal: Decision) -> bool:
-        """Whether what is refused passes, for its device is observed.
+        """Whether a refused message passes all the same, because its device is observed.
 
-        Until when it is, is looked at for each message, so that nothing passes afterwards.
+        The end of that time is checked for each message, so that nothing passes after it.
         """
         until = self.identity.observe_until
         return (
@@ -119,44 +120,44 @@ class Authorizer:
     # What was decided
 
     def record(self, action: Action, topic: str, decision: Decision) -> None:
-        """Have it recorded: once a verdict, not once a message. A filter comes without `$share/<group>/`."""
+        """Record a decision: per verdict, not per message. A filter comes without `$share/<group>/`."""
         self._context.recorder.record(self.identity, action, topic, decision)
         outcome = "allowed" if decision.allowed else "denied"
         self._context.counters.decisions[action, outcome, cause_of(decision)] += 1
 
-    def take_back(self, will: WillTerms) -> None:
-        """Remember that other rules took this will back: its device comes in without it."""
-        self._context.wills_taken_back.add(self.identity.device_id, will.topic)
+    def revoke_will(self, will: WillTerms) -> None:
+        """Remember that changed rules revoked this will: its device may come back, without the will."""
+        self._context.revoked_wills.add(self.identity.device_id, will.topic)
 
     def refuse(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        """A message on this topic does not pass: reported once per topic."""
+        """Report that a message on this topic is refused, once per topic."""
         if cached.first_report("refused"):
             self._record_message(action, cached, refusal)
             refused = refused_publish if action is Action.PUBLISH else refused_delivery
             self._reports.add(refused(refusal.reason, cached.topic, refusal.rule_location))
 
     def too_long(self, cached: CachedVerdict, why: str) -> None:
-        """A message on this topic is allowed, but the bus takes none so long: reported once per topic."""
+        """Report that an allowed message on this topic is too long for the bus, once per topic."""
         if cached.first_report("too long"):
             self._reports.add(refused_publish(why, cached.topic))
 
     def refuse_quota(self, topic: str, why: str) -> None:
-        """It is reported; the rules have nothing against it, so nothing is recorded."""
+        """Report a PUBLISH that a limit refuses. The rules allowed it, so no denial is recorded."""
         self._reports.add(refused_publish(why, topic))
 
     def let_pass(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        """A refused message on this topic passes, for its device is observed: reported once per topic."""
+        """Report that a refused message passes because its device is observed, once per topic."""
         if cached.first_report("observe"):
             self._record_message(action, cached, refusal)
             self._observed(action, cached.topic, refusal)
 
     def let_subscribe(self, topic_filter: str, refusal: Decision) -> None:
-        """The same of a SUBSCRIBE's filter, reported each time."""
+        """The same for a filter of a SUBSCRIBE, each time."""
         self._observed(Action.SUBSCRIBE, topic_filter, refusal)
 
     def _record_message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
         if cached.decision.allowed:
-            self.record(action, cached.topic, refusal)  # the topic is fine, this message was not
+            self.record(action, cached.topic, refusal)  # the topic is allowed, this message is not
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
         self._reports.add(observed(refusal.reason, action, topic, refusal.rule_location))

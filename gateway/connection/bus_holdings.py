@@ -1,11 +1,15 @@
 """What each device holds on the bus: retained topics, sessions that outlive their connection, their filters.
 
-The bus keeps these whoever comes back, so they are counted per device and over restarts, each as a hash of
-64 bits. At the bound a new one is refused. Must not know a clock, nor the store: `take` says what to save.
+The bus keeps these when the device has left, so they are counted per device and over restarts, each as a hash
+of 64 bits. At the bound a new one is refused. Must not know a clock, nor the store: `take` says what to save.
 
-Nothing is counted too low: where the order of two connections of one session can't be known, what either of
+    Holdings ── DeviceHoldings, one per device ── KeptSession, one per session that may outlive a connection
+                     ▲                                 ▲
+                     └──── ConnectionHoldings ─────────┘   what one connection adds to them
+
+The count is never too low: where the order of two connections of one session can't be known, what either of
 them may have left on the bus stays counted. What the gateway does not hear of (a retained message that
-expired or was cleared by somebody else, a session that the bus gave up) stays counted too, until the device
+expired or was cleared by somebody else, a session that the bus dropped) stays counted too, until the device
 clears it, comes back, or an administrator has it forgotten.
 """
 
@@ -16,18 +20,19 @@ from enum import StrEnum
 from itertools import islice
 from typing import Protocol
 
-from gateway.connection.hash_set import Keys, key_of
+from gateway.connection.hash_set import HashSet, hash_of
 
 FOREVER = 0xFFFF_FFFF
 """A Session Expiry Interval that never ends (MQTT 5, 3.1.2.11.2); any session of 3.1.1 that is not clean."""
 _EXPIRY_LAG = 60
-"""Seconds for which the bus may still have a session that has expired: it looks only now and then."""
+"""Seconds for which the bus may still have a session that has expired: it checks only now and then."""
 
 
 class Kind(StrEnum):
-    """What a device holds, and is refused more of.
+    """What a device may hold only a bounded number of.
 
-    Saved are RETAINED and SESSION. A SUBSCRIPTION is saved with its session, and only counted when refused.
+    RETAINED and SESSION are saved. A SUBSCRIPTION is saved as part of its session: this kind only counts
+    refusals.
     """
 
     RETAINED = "retained"
@@ -36,8 +41,8 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What is saved: the retained topics of a device, or one of its sessions."""
+class SavedHoldings:
+    """What is saved in one row: the retained topics of a device, or one of its sessions."""
 
     device_id: str
     kind: Kind
@@ -50,11 +55,11 @@ class Held:
     keys: bytes
     """The hashes of the topics or filters, eight bytes each, little-endian."""
     gone: bool = False
-    """Whether nothing of it is held any more: the store forgets it."""
+    """Whether nothing of it is held any more: the row is deleted."""
 
 
 class Publisher(Protocol):
-    """A connection that remembers which topics are counted, and lets retained messages on them pass."""
+    """A connection that remembers which of its retained topics are counted (`upstream`)."""
 
     def uncount(self, topic: bytes | None) -> None:
         """Forget that this topic is counted; with None, that any is."""
@@ -70,37 +75,37 @@ class KeptSession:
         """Seconds that it outlives its last connection."""
         self.since = since
         """When that connection ended, in Unix seconds."""
-        self.filters = Keys(filters)
+        self.filters = HashSet(filters)
         self.saved = False
-        """Whether the store may have a row of it."""
-        self.users: set[Holder] = set()
-        """Its connections: one, but for a moment while a new one takes it over."""
+        """Whether the store may have a row for it."""
+        self.users: set[ConnectionHoldings] = set()
+        """Its live connections: mostly one; two for the moment in which a new one takes over."""
 
-    def is_over(self, now: int) -> bool:
-        """Whether the bus has surely dropped it. `now` in Unix seconds."""
+    def has_expired(self, now: int) -> bool:
+        """Whether it expired so long ago that the bus has dropped it. `now` in Unix seconds."""
         return not self.users and self.lifetime < FOREVER and now > self.since + self.lifetime + _EXPIRY_LAG
 
 
-class Holding:
+class DeviceHoldings:
     """What one device holds."""
 
     __slots__ = ("_changed", "device_id", "publishers", "retained", "sessions")
 
-    def __init__(self, device_id: str, changed: dict[tuple[str, int | None], Holding]) -> None:
+    def __init__(self, device_id: str, changed: dict[tuple[str, int | None], DeviceHoldings]) -> None:
         self.device_id = device_id
-        self.retained = Keys()
+        self.retained = HashSet()
         self.sessions: dict[int, KeptSession] = {}
         self.publishers: set[Publisher] = set()
         """Connections that have counted a topic here."""
         self._changed = changed
 
     def changed(self, session: int | None = None) -> None:
-        """Have it saved: this session, or the retained topics."""
+        """Have it saved: the session of this hash, or with None the retained topics."""
         self._changed[self.device_id, session] = self
 
     def retain(self, topic: bytes, most: int) -> bool:
         """Count a topic with a retained message; False: the device has `most` of them already."""
-        key = key_of(topic)
+        key = hash_of(topic)
         if key not in self.retained:
             if len(self.retained) >= most:
                 return False
@@ -109,8 +114,8 @@ class Holding:
         return True
 
     def clear(self, topic: bytes) -> int:
-        """Count a topic no longer, for its message was cleared; how many connections had to be told."""
-        if not self.retained.discard(key_of(topic)):
+        """Count a topic no longer: it was cleared. Returns how many connections were told to `uncount` it."""
+        if not self.retained.discard(hash_of(topic)):
             return 0
         self.changed()
         for publisher in self.publishers:
@@ -118,9 +123,9 @@ class Holding:
         return len(self.publishers)
 
     def room_for_session(self, most: int, now: int) -> bool:
-        """Whether there is room left, once what is over has given up its own."""
+        """Whether fewer than `most` are left once expired sessions are dropped. `now` in Unix seconds."""
         if len(self.sessions) >= most:
-            for key in [key for key, kept in self.sessions.items() if kept.is_over(now)]:
+            for key in [key for key, kept in self.sessions.items() if kept.has_expired(now)]:
                 self.drop_session(key)
         return len(self.sessions) < most
 
@@ -137,80 +142,82 @@ class Holding:
         if kept is not None and kept.saved:
             self.changed(key)
         elif kept is not None:
-            # Or a device that makes and ends sessions faster than they are saved would fill the memory.
+            # Else a device that makes and ends sessions faster than they are saved would fill the memory.
             self._changed.pop((self.device_id, key), None)
 
     def forget(self) -> None:
-        """Count from nothing, but for the sessions that are connected: those are there."""
-        self.retained = Keys()
+        """Count from zero, except for connected sessions: those surely exist."""
+        self.retained = HashSet()
         self.changed()
         for publisher in self.publishers:
             publisher.uncount(None)
         for key in [key for key, kept in self.sessions.items() if not kept.users]:
             self.drop_session(key)
 
-    def saved_form(self, session: int | None) -> Held:
+    def saved_form(self, session: int | None) -> SavedHoldings:
         """The retained topics or a session, as they are saved."""
         if session is None:
             keys = self.retained.to_bytes()
-            return Held(self.device_id, Kind.RETAINED, 0, 0, 0, keys, gone=not keys)
+            return SavedHoldings(self.device_id, Kind.RETAINED, 0, 0, 0, keys, gone=not keys)
         kept = self.sessions.get(session)
         if kept is None:
-            return Held(self.device_id, Kind.SESSION, session, 0, 0, b"", gone=True)
+            return SavedHoldings(self.device_id, Kind.SESSION, session, 0, 0, b"", gone=True)
         kept.saved = True
         since = 0 if kept.users else kept.since
-        return Held(self.device_id, Kind.SESSION, session, kept.lifetime, since, kept.filters.to_bytes())
+        return SavedHoldings(
+            self.device_id, Kind.SESSION, session, kept.lifetime, since, kept.filters.to_bytes()
+        )
 
 
 class Holdings:
-    """What all devices hold. One for a process."""
+    """What all devices hold. One per process."""
 
     __slots__ = ("_changed", "_devices")
 
     def __init__(self) -> None:
-        self._devices: dict[str, Holding] = {}
-        self._changed: dict[tuple[str, int | None], Holding] = {}
+        self._devices: dict[str, DeviceHoldings] = {}
+        self._changed: dict[tuple[str, int | None], DeviceHoldings] = {}
 
-    def find(self, device_id: str) -> Holding | None:
+    def find(self, device_id: str) -> DeviceHoldings | None:
         """What a device holds; None for nothing."""
         return self._devices.get(device_id)
 
-    def of(self, device_id: str) -> Holding:
+    def of(self, device_id: str) -> DeviceHoldings:
         """What a device holds, to add to it."""
         holding = self._devices.get(device_id)
         if holding is None:
-            holding = self._devices[device_id] = Holding(device_id, self._changed)
+            holding = self._devices[device_id] = DeviceHoldings(device_id, self._changed)
         return holding
 
-    def load(self, saved: list[Held], now: int) -> None:
+    def load(self, saved: list[SavedHoldings], now: int) -> None:
         """Count what an earlier process saved. `now` in Unix seconds."""
         for one in saved:
             holding = self.of(one.device_id)
             if one.kind is Kind.RETAINED:
-                holding.retained = Keys(one.keys)
+                holding.retained = HashSet(one.keys)
                 continue
-            # Without `since` the end of its connection was not saved: it was not later than now.
+            # Without `since` it was connected when it was saved: that connection ended before now.
             kept = KeptSession(one.lifetime, one.since or now, one.keys)
             kept.saved = True
             holding.sessions[one.key] = kept
-            if kept.is_over(now):
+            if kept.has_expired(now):
                 holding.drop_session(one.key)
             elif not one.since:
                 holding.changed(one.key)
 
-    def take(self, most: int) -> list[Held]:
-        """At most `most` that are to be saved, those that waited longest first."""
+    def take(self, most: int) -> list[SavedHoldings]:
+        """At most `most` of what is to be saved, the longest waiting first."""
         keys = list(islice(self._changed, most))
         return [self._changed.pop(key).saved_form(key[1]) for key in keys]
 
-    def put_back(self, unsaved: list[Held]) -> None:
+    def put_back(self, unsaved: list[SavedHoldings]) -> None:
         """Have these saved later: they could not be saved now."""
         for one in unsaved:
             if holding := self._devices.get(one.device_id):
                 holding.changed(one.key if one.kind is Kind.SESSION else None)
 
     def forget(self, device_id: str) -> None:
-        """Count a device from nothing: an administrator says that the bus has none of it."""
+        """Count a device from zero: an administrator says that the bus holds nothing of it."""
         if holding := self._devices.get(device_id):
             holding.forget()
 
@@ -222,7 +229,7 @@ class Holdings:
             del self._changed[key]
 
 
-class Holder:
+class ConnectionHoldings:
     """What one connection adds to what its device holds."""
 
     __slots__ = (
@@ -248,8 +255,8 @@ class Holder:
         self._is_surely_latest = False
         """Whether the bus surely accepted this connection after all others of its session.
 
-        Then what this one says of the session (its lifetime, that it is gone) replaces what was counted; else
-        the larger stays counted.
+        If so, what this one says of the session (its lifetime, that it is gone) replaces what was counted;
+        else the larger value stays counted.
         """
 
     # The session
@@ -262,7 +269,7 @@ class Holder:
         holding = self._holdings.find(self._device_id)
         if not lifetime and (holding is None or not holding.sessions):
             return True
-        key = key_of(client_id)
+        key = hash_of(client_id)
         kept = holding.sessions.get(key) if holding else None
         if kept is None:
             if not lifetime:
@@ -272,7 +279,7 @@ class Holder:
                 return False
             kept = holding.new_session(key)
             self._is_new = True
-        # Of two connections that open at once nobody here knows which the bus takes for the later.
+        # Of two connections that open at once it is not known which one the bus accepts last.
         self._is_surely_latest = all(other._established for other in kept.users if other.lifetime)  # noqa: SLF001
         if lifetime:
             for other in kept.users:
@@ -293,11 +300,11 @@ class Holder:
             self.lifetime = lifetime
             kept.lifetime = max(kept.lifetime, lifetime)
         if self._is_surely_latest and not session_present and kept.filters:
-            kept.filters = Keys()
+            kept.filters = HashSet()
             self._changed(kept)
 
     def refused(self) -> None:
-        """The bus did not accept the CONNECT: the session is what it was before."""
+        """The bus did not accept the CONNECT: the session is as it was before."""
         kept, self._kept = self._kept, None
         if kept is None:
             return
@@ -327,7 +334,7 @@ class Holder:
         if holding := self._holding_with(kept):
             holding.changed(self._key)
 
-    def _holding_with(self, kept: KeptSession) -> Holding | None:
+    def _holding_with(self, kept: KeptSession) -> DeviceHoldings | None:
         """The holding, if it has this session, and not a different one of the same client id."""
         holding = self._holdings.find(self._device_id)
         return holding if holding and holding.sessions.get(self._key) is kept else None
@@ -336,12 +343,12 @@ class Holder:
 
     @property
     def keeps(self) -> bool:
-        """Whether the session's filters are counted here, for it outlives, or may outlive, its connection."""
+        """Whether the session may outlive its connection, so that its filters are counted here."""
         return self._kept is not None
 
     def has(self, topic_filter: bytes) -> bool:
         """Whether the session is known to have this filter, from an earlier connection perhaps."""
-        return self._kept is not None and key_of(topic_filter) in self._kept.filters
+        return self._kept is not None and hash_of(topic_filter) in self._kept.filters
 
     @property
     def filters_kept(self) -> int:
@@ -354,7 +361,7 @@ class Holder:
         kept = self._kept
         if kept is None:
             return True
-        key = key_of(topic_filter)
+        key = hash_of(topic_filter)
         if key not in kept.filters:
             if len(kept.filters) >= most:
                 return False
@@ -363,9 +370,9 @@ class Holder:
         return True
 
     def unsubscribe(self, topic_filter: bytes) -> None:
-        """The session has this filter no more."""
+        """Count this filter of the session no longer."""
         kept = self._kept
-        if kept is not None and kept.filters.discard(key_of(topic_filter)):
+        if kept is not None and kept.filters.discard(hash_of(topic_filter)):
             self._changed(kept)
 
     # Retained topics
@@ -373,7 +380,7 @@ class Holder:
     def retain(self, topic: bytes, most: int, publisher: Publisher | None = None) -> bool:
         """Count a topic with a retained message; False: the device has `most` of them already.
 
-        `publisher` is told when the topic is no longer counted.
+        `publisher.uncount` is called when the topic is no longer counted.
         """
         holding = self._holdings.of(self._device_id)
         if not holding.retain(topic, most):
@@ -383,11 +390,11 @@ class Holder:
         return True
 
     def clear(self, topic: bytes) -> int:
-        """Count a topic no longer, for its message was cleared; how many connections had to be told."""
+        """Count a topic no longer: it was cleared. Returns how many connections were told to `uncount` it."""
         holding = self._holdings.find(self._device_id)
         return holding.clear(topic) if holding else 0
 
     def remove_publisher(self, publisher: Publisher) -> None:
-        """Tell this publisher nothing more: its connection is over."""
+        """Call this publisher no more: its connection has ended."""
         if holding := self._holdings.find(self._device_id):
             holding.publishers.discard(publisher)

@@ -1,15 +1,15 @@
 """The heartbeat of one connection: the PINGREQs to the bus, the gateway's own among them, and their answers.
 
-The bus takes a device for gone that it does not hear for one and a half times its Keep Alive [MQTT-3.1.2-22].
-What of the device ends in the gateway, it does not hear: then the gateway asks in its place. And a PINGREQ is
-how the gateway learns that the bus has answered everything before it, for answers come in order. Time comes
-as ticks of a second.
+The bus closes a connection on which it hears nothing for one and a half times the Keep Alive
+[MQTT-3.1.2-22]. What the device sends to the gateway itself the bus does not hear: then the gateway sends a
+PINGREQ in place of the device. And by a PINGREQ the gateway learns that the bus has answered everything
+before it, for answers come in order. Time comes as ticks of a second.
 """
 
 from __future__ import annotations
 
 REST_MAX = 60
-"""Seconds that a connection goes without a tick at most."""
+"""Seconds for which a connection rests without a tick, at most."""
 
 
 class Heartbeat:
@@ -21,23 +21,23 @@ class Heartbeat:
         self.keep_alive = keep_alive
         """Seconds; 0 for none."""
         self.heard = False
-        """The device spoke since the bus last heard of it."""
+        """Whether the device has sent something since the bus last got anything."""
         self.silent = 0
-        """Seconds since the bus was last sent something. Who sends something sets these two back."""
+        """Seconds since something was last sent to the bus. Whoever sends something resets these two."""
         self._pings_sent = 0
         """PINGREQs that went to the bus, the gateway's own too."""
         self._pings_answered = 0
         self._own = 0
         """PINGREQs of the gateway's own that are not answered."""
         self._last = 0
-        """The PINGRESP after which nothing is passed on; 0 for none."""
+        """Number of the PINGRESP that ends draining; 0 while not draining."""
 
     def device_pinged(self) -> None:
         """A PINGREQ of the device goes to the bus."""
         self._pings_sent += 1
 
     def bus_ponged(self) -> bool:
-        """A PINGRESP came from the bus: whether the device gets it, for it asked."""
+        """A PINGRESP came from the bus: whether it answers the device, and not the gateway."""
         self._pings_answered += 1
         if self.is_drained:
             return False
@@ -46,10 +46,10 @@ class Heartbeat:
         return not own
 
     def tick(self, seconds: int = 1) -> bool:
-        """So many seconds went by: whether the gateway has to send a PINGREQ. It counts as sent.
+        """This many seconds have passed: whether the gateway has to send a PINGREQ. It counts as sent.
 
-        More than one after a rest. What ends a rest is followed by a tick within a second: if that went to
-        the bus, the bus was silent for no longer.
+        More than one after a rest without ticks. Whatever ends a rest is followed by a tick within a second:
+        if it went to the bus, `silent` is 0, and the seconds of the rest before it do not count.
         """
         self.silent += seconds if self.silent else 1
         due = self.heard and self.keep_alive and self.silent * 2 >= self.keep_alive
@@ -65,7 +65,7 @@ class Heartbeat:
         if not self.keep_alive:
             return REST_MAX
         if not self.silent:
-            return 1  # `tick` takes 0 for what ended a rest
+            return 1  # `tick` counts a single second when `silent` is 0
         if self.heard:
             return (self.keep_alive + 1) // 2 - self.silent
         taken_for_gone = (3 * self.keep_alive + 1) // 2 - 1 - self.silent
@@ -73,23 +73,23 @@ class Heartbeat:
 
     @property
     def why_lost(self) -> str:
-        """Why the bus closed, as far as the ticks tell: its clock and they may differ by one."""
+        """Why the bus closed, for the log; by ticks, which may differ from its clock by a second."""
         if self.keep_alive and 2 * (self.silent + 1) >= 3 * self.keep_alive:
             silent = f"nothing was heard for 1.5 times its keep alive of {self.keep_alive:,} s"
             return f"the bus ended the session: {silent}"
         return "the bus closed the connection"
 
     def drain(self) -> None:
-        """A last PINGREQ goes to the bus: see `is_drained`."""
+        """The PINGREQ that ends draining goes to the bus: see `is_drained`."""
         self._pings_sent += 1
         self._last = self._pings_sent
 
     @property
     def all_answered(self) -> bool:
-        """Whether the bus has no PINGREQ to answer."""
+        """Whether the bus has answered each PINGREQ."""
         return self._pings_sent == self._pings_answered
 
     @property
     def is_drained(self) -> bool:
-        """Whether the bus has answered all that came before the last PINGREQ, and that itself."""
+        """Whether the bus has answered the PINGREQ of `drain`, and so everything before it."""
         return 0 < self._last <= self._pings_answered

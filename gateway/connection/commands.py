@@ -1,4 +1,4 @@
-"""What is to be done with a connection: `DeviceConnection.receive` answers it, `gateway.net` does it."""
+"""What is to be done for a connection: `DeviceConnection.receive` returns these, `gateway.net` does them."""
 
 from __future__ import annotations
 
@@ -61,22 +61,22 @@ class OpenBus:
 
 @dataclass(slots=True)
 class Established:
-    """The bus took the session: the device is there."""
+    """The bus accepted the CONNECT: reading from the device goes on, and its login is logged."""
 
 
 @dataclass(slots=True)
 class PauseDevice:
-    """Read nothing from the device until the next Tick: it is over its rate."""
+    """Read nothing from the device until the next Tick: its budget for this second is used up."""
 
 
 @dataclass(slots=True)
 class AwaitTurn:
-    """Read nothing, and give a `Turn` once others had theirs: not all that came was looked at."""
+    """Read nothing, and give a `Turn` once other devices have had theirs: bytes that came are unprocessed."""
 
 
 @dataclass(slots=True)
 class Close:
-    """Close both connections when what was written is out. `why` is for the log."""
+    """Close both connections once what was written has been sent. `why` is for the log."""
 
     why: str
 

@@ -1,7 +1,7 @@
-"""From a device's CONNECT to the bus's CONNACK: what of it is ours to check and to change.
+"""From a device's CONNECT to the bus's CONNACK: what the gateway checks and changes in them.
 
-Owns the client id's namespace, the will's rights and seal, and the properties that are an agreement
-between device and gateway only. Must not know how anybody is authenticated.
+Owns the namespace of client ids, whether a will is allowed and sealed, and the properties that concern device
+and gateway only. Must not know how anybody is authenticated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gateway.connection.audit_vocabulary import Report, refused_login, refused_session, refused_will
 from gateway.connection.authorizer import Authorizer
-from gateway.connection.bus_holdings import FOREVER, Holder, Kind
+from gateway.connection.bus_holdings import FOREVER, ConnectionHoldings, Kind
 from gateway.connection.process_context import Context
 from gateway.connection.wills import WillTerms, sealed_will, terms_of_will
 from gateway.keys.sealed_packet_size import announced
@@ -28,11 +28,11 @@ TOKEN_METHOD = b"gateway-jwt"
 _STRING_BYTES_MAX = 65_535
 """Longest UTF-8 string there can be in MQTT (MQTT 5, 1.5.4)."""
 _BESIDE_REASON = 13
-"""What a PUBACK, PUBREC or DISCONNECT holds beside its Reason String at most, in bytes."""
+"""Bytes that a PUBACK, PUBREC or DISCONNECT has beside its Reason String, at most."""
 
-# Towards the bus these would be promises of ours: it is asked for no topic alias, and a packet limit
-# is judged by what the device sees, not by the sealed message. Maximum Packet Size is kept by
-# `gateway.connection.downstream`. The token is nothing that the bus should see.
+# To the bus these would be promises of the gateway: it wants no topic aliases, and a packet limit applies to
+# what the device gets, not to the sealed message (`gateway.connection.downstream` sees to it). The bus must
+# not see the token.
 _NOT_FOR_THE_BUS = frozenset(
     {
         PropertyId.TOPIC_ALIAS_MAXIMUM,
@@ -58,7 +58,7 @@ def refused_connect(error: MqttError) -> Report:
 
 TLS_HELLO = b"\x16\x03"
 """How a TLS client begins. No CONNECT does."""
-# Told by the first byte: the rest is not waited for, and a report must not depend on how the bytes were cut.
+# By the first byte: more is not waited for, and a report must not depend on how the bytes were cut.
 _OTHER_PROTOCOLS = {
     TLS_HELLO[0]: "TLS",
     **dict.fromkeys(b"GHOD", "HTTP"),
@@ -82,9 +82,9 @@ class Terms:
     keep_alive: int
     """Seconds; 0 for none."""
     device_max_size: int
-    """Longest packet the device takes, in bytes."""
+    """Longest packet the device accepts, in bytes (its Maximum Packet Size)."""
     explain: bool
-    """Whether the device wants Reason Strings."""
+    """Whether the device wants Reason Strings (its Request Problem Information)."""
     assigned: bytes | None
     """The client id that the gateway gave the device, without its namespace; None: it brought its own."""
     will: WillTerms | None
@@ -96,11 +96,11 @@ class Terms:
 
     @property
     def delivered_max_size(self) -> int:
-        """Longest packet of the bus that is passed on, in bytes: Mosquitto does not count the first byte."""
+        """Longest packet delivered to the device, in bytes: as on Mosquitto, without its first byte."""
         return self.device_max_size + 1
 
     def explanation(self, text: str) -> str:
-        """`text` as a Reason String for the device; empty if it wants none or has no room for it.
+        """`text` as a Reason String for the device; empty if it wants none or the packet would be too long.
 
         A reason must not make a packet too long for its receiver [MQTT-3.4.2-2, MQTT-3.14.2-3].
         """
@@ -143,7 +143,7 @@ def terms_of(connect: Connect, context: Context) -> Terms:
 
 
 def identity_of(device: Device, grant: Grant | None, client_id: str) -> Identity:
-    """The identity of a connection: by it rules are chosen, and their placeholders filled in."""
+    """The identity of a connection, by which rules are chosen and their placeholders filled in."""
     return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
 
 
@@ -152,7 +152,7 @@ def bus_connect(
 ) -> tuple[Connect, list[Report]]:
     """The CONNECT for the bus, and what the admins learn of it. Raises MqttError.
 
-    It is the device's own but for client id and credentials, a will that is sealed, and one that is dropped.
+    It is the device's own, but for the client id, the credentials, and a will that is sealed or dropped.
     """
     identity = authorizer.identity
     # A device id holds no slash, so no two devices share a client id on the bus (CVE-2026-6564).
@@ -184,10 +184,10 @@ def bus_connect(
 
 
 def _for_the_bus(properties: list[Property], in_flight: int) -> list[Property]:
-    """The CONNECT's properties, without those that are no agreement with the bus.
+    """The CONNECT's properties, without those that do not concern the bus.
 
-    A Receive Maximum above `in_flight` is lowered to it: the bus may send less at once than a device says it
-    can take (MQTT 5, 3.1.2.11.3), and what the device then does not take is held here.
+    A Receive Maximum above `in_flight` is lowered to it: the bus may send less at once than a device allows
+    (MQTT 5, 3.1.2.11.3), and what the device then does not read is held in the gateway.
     """
     kept = [prop for prop in properties if prop.identifier not in _NOT_FOR_THE_BUS]
     identifier = PropertyId.RECEIVE_MAXIMUM
@@ -223,11 +223,11 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
 
 
 def _refused_will_note(authorizer: Authorizer, terms: WillTerms, context: Context) -> str:
-    """What becomes of a CONNECT whose will is refused, as a sentence; empty when the CONNECT is, too."""
+    """For the report: that the CONNECT goes on without its refused will; empty if it is refused too."""
     identity = authorizer.identity
     if authorizer.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP:
         return "The connection goes on without its will."
-    if context.wills_taken_back.has(identity.device_id, terms.topic):
+    if context.revoked_wills.has(identity.device_id, terms.topic):
         return "It was taken back when the rules changed: the connection goes on without its will."
     return ""
 
@@ -246,20 +246,20 @@ NO_ROOM_RETAINED = "The device has retained messages on as many topics as it may
 _NO_ROOM_SESSION = "The device has as many sessions on the bus as it may."
 
 
-def count_holdings(connect: Connect, authorizer: Authorizer, context: Context) -> Holder:
+def count_holdings(connect: Connect, authorizer: Authorizer, context: Context) -> ConnectionHoldings:
     """Count what a connection with this CONNECT adds to what its device holds on the bus.
 
     Raises ConnectRefused when there is no room for the session, or for the message of a will.
     """
     limits = authorizer.limits
-    holder = Holder(context.holdings, authorizer.identity.device_id)
+    holder = ConnectionHoldings(context.holdings, authorizer.identity.device_id)
     now = context.now() // 1_000
     if not holder.count_session(connect.client_id, session_lifetime(connect), limits.sessions, now):
         context.counters.holdings_refused[Kind.SESSION] += 1
         report = refused_session(_NO_ROOM_SESSION)
         raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
     will = connect.will
-    # A will without a payload takes no room. Nor does it give any back: it may never be published.
+    # A will without a payload takes no room. Nor does it free any: it may never be published.
     if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
         holder.refused()
         context.counters.holdings_refused[Kind.RETAINED] += 1
@@ -284,9 +284,10 @@ _BEFORE_ASSIGNED = frozenset({PropertyId.TOPIC_ALIAS_MAXIMUM, PropertyId.SERVER_
 
 
 def connack_for(raw: bytes, connack: Connack, terms: Terms, *, sealing_device_id: str = "") -> bytes:
-    """The bus's CONNACK as it came, but for a client id that we gave, our method, and room to seal.
+    """The bus's CONNACK, with the client id that we assigned, our method, and room for sealing put in.
 
-    `sealing_device_id` is the device's id if something it may publish is sealed; empty if nothing is.
+    `sealing_device_id` is the device's id if any topic it may publish to is sensitive; empty if none is.
+    Then a lower Maximum Packet Size is announced, for the sealed message is longer.
     """
     bus_max = find(connack.properties, PropertyId.MAXIMUM_PACKET_SIZE) if sealing_device_id else None
     if terms.version is Version.V311 or not (terms.assigned or terms.enhanced or bus_max):
@@ -309,7 +310,7 @@ def connack_for(raw: bytes, connack: Connack, terms: Terms, *, sealing_device_id
     return encode_connack(replace(connack, properties=properties), terms.version)
 
 
-# The bus refuses the gateway's own credentials by these: for the device that is an outage, not its fault.
+# With these the bus refuses the gateway's own credentials: for the device that is an outage, not its fault.
 _CREDENTIALS_REFUSED = frozenset(
     {Reason.BAD_USER_NAME_OR_PASSWORD, Reason.NOT_AUTHORIZED, Reason.BAD_AUTHENTICATION_METHOD}
 )

@@ -1,17 +1,18 @@
-"""What connections may cost: in one turn of the event loop, and each device in one second (promise 7).
+"""What connections may cost: in one iteration of the event loop, and each device in one second (promise 7).
 
 Everything that costs is counted where it is done, by `gateway.connection.one_way_relay` and its two
 directions. Two bounds follow. A connection does a slice at a time and then awaits its turn, so that no chunk,
-however it is made up, holds the loop for longer than a few milliseconds. And a device has one budget for all
-its connections: sixty of them cost what one does. What is over waits: unread if it comes from the device, and
-in `gateway.connection.waiting_deliveries` if it comes for it from the bus.
+whatever it holds, blocks the loop for longer than a few milliseconds. And a device has one budget for all its
+connections: sixty of them cost what one does. What exceeds the budget waits for the next second: unread if it
+comes from the device, and in `gateway.connection.waiting_deliveries` if it comes from the bus. If more was
+spent in a second than the budget allowed, the next second begins with a debt.
 
-Must not know clocks or tasks: `gateway.net.device_round_robin` says when a turn begins, ticks say when a
-second does.
+Must not know clocks or tasks: `gateway.net.device_round_robin` says when an iteration begins, ticks say when
+a second does.
 
-Effort is counted in what the copy of a small packet costs, about a microsecond, so that one bound on it means
+The unit of effort is what copying a small packet costs, about a microsecond, so that a bound on it bounds
 time. An example: a chunk of 300 PUBLISH packets that are refused costs 300 times 12 or so. After 170 of them
-`SLICE` is reached, the rest waits for the connection's next turn, and other devices come in between.
+`SLICE_EFFORT` is reached, the rest waits for the connection's next turn, and other devices come in between.
 """
 
 from __future__ import annotations
@@ -21,37 +22,38 @@ from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.limits import Limits
 
-SLICE = 2_000
-"""Effort after which a connection lets others go first."""
+SLICE_EFFORT = 2_000
+"""Effort after which a connection awaits its next turn."""
 RUN_PACKETS = 4_096
-"""Packets of a run after which a connection lets others go first. A run is packets in a row that are alike,
-or short PUBACKs: they pass without being taken apart, and each costs next to nothing."""
-TURN = 4_000
-"""Effort of all connections in one turn of the event loop; above it what comes waits, device by device."""
+"""Packets of a run after which a connection awaits its next turn. A run is packets in a row that are alike,
+or short PUBACKs: they pass without being decoded, and each costs next to nothing."""
+ITERATION_EFFORT = 4_000
+"""Effort of all connections in one iteration of the event loop; above it devices take turns."""
 EFFORT_TAKEN_APART = 10
-"""For a packet that is looked at as a whole, and judged; beside that, one for every 4,096 bytes of it."""
+"""For a packet that is decoded and decided about; beside that, one for every 4,096 bytes of it."""
 EFFORT_FILTER = 30
-"""For each filter of a SUBSCRIBE: it is asked of the rules, counted and recorded, and perhaps reported."""
+"""For each filter of a SUBSCRIBE: it is decided by the rules, counted, recorded, and perhaps reported."""
 EFFORT_TOO_MANY_PROPERTIES = 8_000
 """For a packet that has more properties than are read: as many were, in two microseconds each."""
 HEADER_BYTES_FREE = 128
-"""Bytes of a PUBLISH's topic and properties that cost nothing beyond the packet: no `header_effort`."""
+"""Bytes of a PUBLISH's topic and properties up to which there is no `header_effort`."""
 EFFORT_CACHED = 1
 """For a PUBLISH on a topic whose verdict is cached."""
 EFFORT_SEALED = 4
 """For a payload that is sealed or opened; beside that, one for every 256 bytes of it."""
-TLS = 100_000
-"""Effort of decrypting the TLS of one device in a second, as far as no application data comes of it."""
-WAITING = 100_000
-"""Effort of cutting into packets, in a second, what waits because one device does not take it."""
-FREE = 65_536
-"""Bytes that a device may hold whatever others do: a packet that comes in two chunks is no attack."""
+TLS_EFFORT_PER_SECOND = 100_000
+"""For decrypting TLS of one device that yields no application data (`gateway.net.bounded_tls`)."""
+WAITING_EFFORT_PER_SECOND = 100_000
+"""For cutting the deliveries that wait for one device into packets."""
+FREE_BYTES = 65_536
+"""Bytes that may be held for a device whatever others do: a packet that comes in two chunks is no attack."""
 _WAITING_SHARE = 4
-"""Of its `unfinished_bytes_per_device` a device may hold one part in so many in waiting messages of QoS 0."""
+"""Waiting messages of QoS 0 may take one part in four of a device's `unfinished_bytes_per_device`."""
 SILENT = -1
+"""In place of a number of seconds: since no message ever came."""
 _NO_BOUND = 2**62
 _SWEEP_FROM = 1_024
-"""Budgets from which on those are dropped that no longer matter."""
+"""Number of budgets from which on those of devices without a connection are dropped."""
 
 
 def header_effort(topic: int, header: int) -> int:
@@ -62,36 +64,39 @@ def header_effort(topic: int, header: int) -> int:
     return (topic >> 4) + (header - topic >> 2)
 
 
-class Work:
-    """What all connections of a process did in this turn of the event loop, and hold."""
+class ProcessWork:
+    """What all connections of a process did in this iteration of the event loop, and what they hold."""
 
-    __slots__ = ("done", "full", "held", "held_most", "second")
+    __slots__ = ("done", "held", "held_max", "iteration_is_full", "second")
 
     def __init__(self) -> None:
         self.done = 0
-        """Effort."""
-        self.full = False
-        """Whether what comes now has to wait for a turn."""
+        """Effort in this iteration."""
+        self.iteration_is_full = False
+        """Whether `done` has reached `ITERATION_EFFORT`: what comes now has to wait for its turn."""
         self.held = 0
         """Bytes of packets that have begun and not ended, and of deliveries that wait."""
-        self.held_most = Limits().unfinished_bytes
+        self.held_max = Limits().unfinished_bytes
         self.second = 0
-        """The number of this second: `gateway.net.device_port` counts them."""
+        """The number of this second (`Tick.second`): `gateway.net.device_port` counts them."""
 
     def add(self, effort: int) -> None:
-        """This was done."""
+        """Count effort that was spent."""
         self.done += effort
-        if self.done >= TURN:
-            self.full = True
+        if self.done >= ITERATION_EFFORT:
+            self.iteration_is_full = True
 
     def begin(self) -> None:
-        """A new turn begins."""
+        """A new iteration of the loop begins."""
         self.done = 0
-        self.full = False
+        self.iteration_is_full = False
 
 
 class Meter:
-    """One direction of all connections of a device: what passed since the last charge, and what is left."""
+    """One direction of all connections of a device: what passed since the last `charge`, and what is left.
+
+    What is left is as of that charge, and may be negative: a debt.
+    """
 
     __slots__ = (
         "budget",
@@ -104,7 +109,7 @@ class Meter:
         "work",
     )
 
-    def __init__(self, budget: Budget, work: Work) -> None:
+    def __init__(self, budget: Budget, work: ProcessWork) -> None:
         self.budget = budget
         self.work = work
         self.messages = 0
@@ -114,8 +119,8 @@ class Meter:
         self.messages_left = self.bytes_left = self.effort_left = _NO_BOUND
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be read in this second."""
+    def is_exceeded(self) -> bool:
+        """Whether more has passed than was left: nothing more is to be read in this second."""
         return (
             self.messages > self.messages_left
             or self.bytes > self.bytes_left
@@ -123,17 +128,17 @@ class Meter:
         )
 
     @property
-    def is_spent(self) -> bool:
-        """Whether not even this second has anything left, for what was too much before."""
+    def is_used_up_by_debt(self) -> bool:
+        """Whether a debt from earlier seconds leaves nothing of this one."""
         return self.messages_left <= 0 or self.bytes_left <= 0 or self.effort_left < 0
 
     @property
-    def is_used(self) -> bool:
-        """Whether something passed since it was last charged."""
+    def has_uncharged(self) -> bool:
+        """Whether something has passed since the last `charge`."""
         return bool(self.messages or self.bytes or self.effort)
 
     def charge(self) -> None:
-        """Take what passed from what is left."""
+        """Subtract what passed from what is left."""
         self.messages_left -= self.messages
         self.bytes_left -= self.bytes
         self.effort_left -= self.effort
@@ -144,6 +149,7 @@ class Budget:
     """What one device may cost in a second and hold, over all its connections."""
 
     __slots__ = (
+        "began_in_debt",
         "bytes",
         "connections",
         "dropped_at",
@@ -151,57 +157,56 @@ class Budget:
         "from_bus",
         "from_device",
         "held",
-        "held_most",
+        "held_max",
         "messages",
         "over_at",
-        "owed",
-        "quiet",
         "second",
         "seconds",
+        "seconds_quiet",
         "tls",
         "used",
         "waiting",
         "waiting_effort_left",
     )
 
-    def __init__(self, limits: Limits, work: Work) -> None:
+    def __init__(self, limits: Limits, work: ProcessWork) -> None:
         self.connections = 0
         self.from_device = Meter(self, work)
         """What comes from the device."""
         self.from_bus = Meter(self, work)
-        """What comes for it from the bus: bounded in effort only, for others decide how much it is."""
+        """What the bus sends to it: bounded in effort only, for others decide how much they send."""
         self.tls = Meter(self, work)
-        """What undoing its TLS costs, in effort: apart, for a long record costs before it is whole."""
+        """What decrypting its TLS costs: in effort only, which a long record costs before it is complete."""
         self.held = 0
-        """Bytes of packets that have begun and not ended, both directions, and of deliveries that wait."""
+        """Bytes of incomplete packets in both directions, and of waiting deliveries."""
         self.waiting = 0
-        """Those of deliveries alone: a packet that comes from the device takes nothing of their room."""
+        """Bytes of waiting deliveries alone: they have a bound of their own, see `room`."""
         self.messages = self.bytes = 0
-        """All that came from it since this was made, as far as it is counted up."""
+        """All that came from it since this was made, as of the last `count_up`."""
         self.filters = 0
-        """Of sessions that end with their connection: the others are counted where they are kept."""
+        """Topic filters of sessions that end with their connection; of others: `ConnectionHoldings`."""
         self.second = -1
-        """The number of the last one that began for it; -1 before that."""
-        self.owed = False
-        """Whether this second had less than a whole one, for what was too much before."""
+        """Number of the last second that began for it (`Tick.second`); -1 before the first."""
+        self.began_in_debt = False
+        """Whether this second began with less than a whole budget, for a debt from before."""
         self.used = False
-        """Whether anything had passed when it was last counted up."""
-        self.quiet = SILENT
+        """Whether anything had passed at the last `count_up`."""
+        self.seconds_quiet = SILENT
         """Seconds from its last message to `second`, SILENT if none came."""
         self.seconds = 0
-        """How many went by to `second`, by its own count."""
+        """Seconds since it was made, up to `second`."""
         self.over_at: int | None = None
-        """`seconds_now` when it was last over what it may send."""
+        """`seconds_now` when the device last sent more than it may; None for never."""
         self.dropped_at: int | None = None
-        """The same for when a delivery to it was last dropped."""
+        """`seconds_now` when a delivery to it was last dropped; None for never."""
         self.waiting_effort_left = 0
-        """What is left of this second for cutting deliveries that wait into packets."""
+        """What is left in this second of `WAITING_EFFORT_PER_SECOND`."""
         self.fill(limits)
 
     def fill(self, limits: Limits) -> None:
-        """A new second begins: what was too much in the last is carried on, what was left over is not."""
+        """Begin a new second: a debt is carried over, what was left is not."""
         from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
-        self.owed = (
+        self.began_in_debt = (
             from_device.messages_left < 0
             or from_device.bytes_left < 0
             or from_device.effort_left < 0
@@ -212,23 +217,24 @@ class Budget:
         from_device.bytes_left = limits.bytes_per_second + _debt(from_device.bytes_left)
         from_device.effort_left = limits.effort_per_second + _debt(from_device.effort_left)
         from_bus.effort_left = limits.heard_effort_per_second + _debt(from_bus.effort_left)
-        tls.effort_left = TLS + _debt(tls.effort_left)
-        self.waiting_effort_left = WAITING
-        self.held_most = limits.unfinished_bytes_per_device
-        from_bus.work.held_most = limits.unfinished_bytes
+        tls.effort_left = TLS_EFFORT_PER_SECOND + _debt(tls.effort_left)
+        self.waiting_effort_left = WAITING_EFFORT_PER_SECOND
+        self.held_max = limits.unfinished_bytes_per_device
+        from_bus.work.held_max = limits.unfinished_bytes
 
     def count_up(self, counters: Counters) -> None:
-        """Add up what passed since the last time."""
+        """Add what passed since the last time to the process's counters and to its own."""
         from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
         self.used = False
         # Most have nothing to count in most seconds, and there may be thousands of them.
-        if from_device.messages or from_device.bytes or from_device.effort:  # `is_used`, without the call
+        # `has_uncharged`, without the call
+        if from_device.messages or from_device.bytes or from_device.effort:
             counters.messages_from_devices += from_device.messages
             counters.bytes_from_devices += from_device.bytes
             self.messages += from_device.messages
             self.bytes += from_device.bytes
             if from_device.messages:
-                self.quiet = 0
+                self.seconds_quiet = 0
             self.used = True
             from_device.charge()
         if from_bus.messages or from_bus.bytes or from_bus.effort:
@@ -240,58 +246,63 @@ class Budget:
             tls.charge()
 
     def tick(self, second: int, limits: Limits, counters: Counters) -> None:
-        """A tick of second `Tick.second`; -1: the next. Its device's other connections may have begun it."""
+        """Take a tick with its `Tick.second`: the first one with a number begins that second."""
         self.count_up(counters)
         if second < 0 or second != self.second:
             passed = second - self.second if self.second >= 0 and second >= 0 else 1
             self.second = second
             self.seconds += passed
-            if self.quiet != SILENT:
-                self.quiet += passed
+            if self.seconds_quiet != SILENT:
+                self.seconds_quiet += passed
             self.fill(limits)
 
     @property
     def may_rest(self) -> bool:
-        """Whether the next seconds change nothing in it: nothing passed in the last, and nothing is owed."""
+        """Whether ticks would change nothing: nothing passed in the last second, and there is no debt."""
         meters = (self.from_device, self.from_bus, self.tls)
-        return not self.used and not self.owed and not any(one.is_used or one.is_spent for one in meters)
+        return (
+            not self.used
+            and not self.began_in_debt
+            and not any(one.has_uncharged or one.is_used_up_by_debt for one in meters)
+        )
 
     @property
     def seconds_since_message(self) -> int:
         """Seconds since a message came from it, SILENT if none did."""
         if self.from_device.messages:
             return 0
-        return self.quiet if self.quiet == SILENT else self.quiet + self._rested
+        return self.seconds_quiet if self.seconds_quiet == SILENT else self.seconds_quiet + self._rested
 
     @property
     def seconds_now(self) -> int:
-        """Seconds that went by, those of a rest included."""
+        """Seconds since it was made, those without a tick included."""
         return self.seconds + self._rested
 
     @property
     def _rested(self) -> int:
-        """Seconds since the last one that began for it."""
+        """Seconds that have passed without a tick."""
         return max(0, self.from_device.work.second - self.second) if self.second >= 0 else 0
 
-    def room(self, work: Work) -> int:
-        """Bytes that messages of QoS 0 may still take while they wait for the device.
+    def room(self, work: ProcessWork) -> int:
+        """Bytes of QoS 0 messages that may be added to those that wait for the device.
 
-        No more than half of what is free in all: many devices that take nothing leave room for one more.
+        At most half of what is free in the process, so that many devices that do not read leave room for one
+        more.
         """
-        free = (work.held_most - work.held - self.held) // 2
-        share = self.held_most // _WAITING_SHARE
-        return max(min(FREE, share) - self.waiting, min(share - self.waiting, free))
+        free = (work.held_max - work.held - self.held) // 2
+        share = self.held_max // _WAITING_SHARE
+        return max(min(FREE_BYTES, share) - self.waiting, min(share - self.waiting, free))
 
-    def hold(self, size: int, work: Work) -> None:
-        """Keep `size` bytes more of a packet that has not ended, or waits. LimitExceeded: no room is left."""
+    def hold(self, size: int, work: ProcessWork) -> None:
+        """Count `size` more bytes of an incomplete packet or a waiting delivery. Raises LimitExceeded."""
         self.held += size
         work.held += size
-        if self.held > self.held_most:
+        if self.held > self.held_max:
             raise LimitExceeded(
                 "the device has as many bytes of packets unfinished, or not taken, as it may",
                 Reason.QUOTA_EXCEEDED,
             )
-        if work.held > work.held_most and self.held > FREE:
+        if work.held > work.held_max and self.held > FREE_BYTES:
             raise LimitExceeded(
                 "the gateway holds as many bytes of packets unfinished, or not taken, as it may",
                 Reason.QUOTA_EXCEEDED,
@@ -303,32 +314,32 @@ def _debt(left: int) -> int:
 
 
 class Budgets:
-    """The budgets of the devices that are connected, or were: leaving and coming back gains nothing."""
+    """The budgets of devices, kept for a while after they have left, so that reconnecting gains nothing."""
 
     __slots__ = ("_budgets", "_sweep_at", "work")
 
     def __init__(self) -> None:
-        self.work = Work()
+        self.work = ProcessWork()
         self._budgets: dict[str, Budget] = {}
         self._sweep_at = _SWEEP_FROM
 
     def join(self, device_id: str, limits: Limits) -> Budget:
-        """The budget of a device, of which one connection more lives."""
+        """The budget of a device that has one more connection now."""
         budget = self._budgets.get(device_id)
         if budget is None:
             if len(self._budgets) >= self._sweep_at:
                 self._sweep()
             budget = self._budgets[device_id] = Budget(limits, self.work)
         if not budget.connections:
-            budget.quiet = SILENT
+            budget.seconds_quiet = SILENT
         budget.connections += 1
         return budget
 
     def passed(self) -> dict[str, tuple[int, int]]:
-        """By device the messages and bytes that came from it since its budget was made."""
+        """By device id: the messages and bytes that came from it since its budget was made."""
         return {name: (one.messages, one.bytes) for name, one in self._budgets.items()}
 
     def _sweep(self) -> None:
         self._budgets = {name: one for name, one in self._budgets.items() if one.connections}
-        # Twice what is left: each sweep is paid for by as many new ones.
+        # Twice what is left, so that sweeping costs each new budget a constant amount.
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self._budgets))

@@ -2,8 +2,8 @@
 
     connection.receive(DeviceBytes(chunk)) -> [SendToBus(chunk)]
 
-Takes each event by the table of `gateway.connection.transition_table`, and closes when that says so. Knows no
-socket, clock or task, so a test reads as a trace of the protocol. What is refused is explained: to the
+Handles each event by the table of `gateway.connection.transition_table`, and closes when that says so. Knows
+no socket, clock or task, so a test reads as a trace of the protocol. What is refused is explained: to the
 device by reason code, to the admins by a Report.
 """
 
@@ -17,7 +17,7 @@ from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import Event
 from gateway.connection.opening import Opening
 from gateway.connection.process_context import Context
-from gateway.connection.transition_outcomes import Accepted, Outcome, Over
+from gateway.connection.transition_outcomes import Accepted, Ended, Outcome
 from gateway.connection.transition_table import TABLE, Row, State
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.identity import Device, Identity
@@ -34,35 +34,36 @@ class DeviceConnection:
         self.state: State
         self._rows: Mapping[type[Event], Row]
         self.established: EstablishedConnection | None
-        """While chunks may pass by its `passes` and `passes_to_device` alone."""
+        """The same as `_stage` while established, when a chunk may pass without an event; else None."""
         self._stage: Opening | EstablishedConnection = Opening(context)
+        """What the handlers of the current state are called on."""
         self._enter(State.AWAIT_CONNECT)
 
     @property
     def identity(self) -> Identity | None:
-        """By what `device` is judged here: with its client id, and the token it may have come with."""
+        """What the rules are asked with: `device`, its client id, and the token it may have come with."""
         return self._stage.identity
 
     @property
     def device(self) -> Device | None:
-        """Whose it is, once authenticated, as it was last heard of: a change is what differs from it."""
+        """The authenticated device, as the store last gave it to this connection; None before."""
         return self._stage.device
 
     @property
-    def meter(self) -> Meter | None:
-        """What undoing the device's TLS may cost in this second, once authenticated."""
-        return self._stage.tls
+    def tls_meter(self) -> Meter | None:
+        """What decrypting the device's TLS may cost in this second; None before it is authenticated."""
+        return self._stage.tls_meter
 
     @property
     def protocol(self) -> str:
-        """The version of MQTT that it speaks, as people say it; empty before its CONNECT."""
+        """The version of MQTT that it speaks, such as "3.1.1"; empty before its CONNECT."""
         terms = self._stage.terms
         if terms is None:
             return ""
         return "3.1" if terms.mqtt31 else _SPOKEN[terms.version]
 
     def receive(self, event: Event) -> list[Command]:
-        """Take an event. Never raises for what a peer sends: a broken peer is answered by commands."""
+        """Return the commands for an event. Never raises for what a peer sends: faults end in commands."""
         row = self._rows.get(type(event))
         if row is None:
             raise RuntimeError(f"{type(event).__name__} can't happen while {self.state.value}")
@@ -80,12 +81,12 @@ class DeviceConnection:
         if isinstance(outcome, Accepted):
             for event in outcome.early:
                 commands += self.receive(event)
-        elif isinstance(outcome, Over):
+        elif isinstance(outcome, Ended):
             commands = [*commands, *self._stage.end(), Close(outcome.why)]
         return commands
 
-    def _take_over(self, other: DeviceConnection) -> None:
-        """Be what the other one is, which is not used any more."""
+    def _become(self, other: DeviceConnection) -> None:
+        """Take the state of the other one, which is not used any more."""
         self.state, self._stage, self._rows = other.state, other._stage, other._rows
         stage = other._stage if other.state is State.ESTABLISHED else None
         self.established = stage if isinstance(stage, EstablishedConnection) else None

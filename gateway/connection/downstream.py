@@ -1,9 +1,9 @@
-"""From the bus to the device: judged once more for the receiver, and opened for whom it may be.
+"""From the bus to the device: each topic is decided for this receiver, and opened if it may read it.
 
-A subscription that was allowed once proves nothing: retained messages, old subscriptions of a
-persistent session, deny rules inside an allowed wildcard, rules that changed since. What may not be
-delivered is swallowed, and acknowledged to the bus in the device's stead (CVE-2021-34434). An envelope
-for a receiver that may not open it is written anew unless it already is as we write it.
+That the subscription was allowed proves nothing: there are retained messages, old subscriptions of a
+persistent session, deny rules inside an allowed wildcard, and rules that have changed since. What may not be
+delivered is swallowed: left out, and acknowledged to the bus in place of the device (CVE-2021-34434). An
+envelope for a receiver that may not open it is written in our canonical form, if it does not have that.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from gateway.policy.engine.policy import Action, Decision
 from gateway.policy.engine.service_names import CHECKS
 
 _ENVELOPE_ROOM = 2
-"""A sealed packet is at most this many times as long as the plain one (base64 and the JSON round it)."""
+"""A sealed packet is at most this many times as long as the plain one (base64, and the JSON around it)."""
 _HEADER_MAX = 5 + 2 + 65_535 + 2
-"""Where the packet identifier of a PUBLISH ends at the latest, in bytes."""
+"""Bytes of a PUBLISH up to the end of its packet identifier, at most."""
 
 
 class Downstream(Relay):
@@ -55,9 +55,9 @@ class Downstream(Relay):
         "_reports",
         "_subscriptions",
         "_swallowed",
+        "bus_disconnect_reason",
         "device_full",
         "dropped",
-        "goodbye",
         "waiting",
     )
 
@@ -82,56 +82,56 @@ class Downstream(Relay):
         self._heartbeat = heartbeat
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
         self._swallowed: PacketIds = NONE
-        self.goodbye: int = Reason.SUCCESS
+        self.bus_disconnect_reason: int = Reason.SUCCESS
         """The reason code of the bus's DISCONNECT, once it came."""
         self.plain_size = terms.delivered_max_size
         self.device_full = False
-        """The device takes nothing now."""
+        """Whether nothing may be written to the device now (`DeviceFull`)."""
         self.waiting: WaitingDeliveries | None = None
-        """What came since it does not, or since something waits in `rest`, which is before it."""
+        """What came while the device was full, or while `unprocessed`, which goes first, was waiting."""
         self.dropped = 0
-        """Messages of those that found no room. Whoever reports that sets it back."""
+        """Messages that found no room in `waiting`. Whoever reports that resets it to 0."""
 
     def authorize_by(self, authorizer: Authorizer) -> None:
-        """Other rules are in force, or all is to be judged anew."""
+        """Ask this authorizer from now on, and drop all verdicts: rules changed, or are to be asked again."""
         self._authorizer = authorizer
         self.max_size = _bus_limit(authorizer)
         self.verdicts.clear()
-        self.forget_example()
+        self.forget_header()
 
     @property
     def waits(self) -> bool:
-        """Whether something of the bus is not looked at yet."""
-        return self.rest is not None or self.waiting is not None
+        """Whether something the bus sent is unprocessed."""
+        return self.unprocessed is not None or self.waiting is not None
 
     @property
     def may_go_on(self) -> bool:
-        """Whether it may be looked at now: the device takes it, and has not had its second."""
-        return self.waits and not self.device_full and not self.meter.is_over
+        """Whether it may be processed now: the device is not full, and its budget has something left."""
+        return self.waits and not self.device_full and not self.meter.is_exceeded
 
-    def hold(self) -> None:
-        """The device is full: all that comes waits until it takes it."""
+    def stop_delivering(self) -> None:
+        """The device is full: all that comes from now on waits."""
         self.device_full = True
-        if self.rest is None and self.waiting is None:
+        if self.unprocessed is None and self.waiting is None:
             self._begin_to_wait()
 
-    def take_up(self) -> None:
-        """The device takes it again: `go_on` gives it what waits."""
+    def resume_delivering(self) -> None:
+        """The device is ready again: `go_on` delivers what waits."""
         self.device_full = False
-        if self.rest is None and not self.waiting:
+        if self.unprocessed is None and not self.waiting:
             self._wait_no_more()
 
     def go_on(self) -> None:
-        """Look at some of what waits. Raises MqttError, as `feed`."""
-        if self.rest is not None:
+        """Process a slice of what waits. Raises MqttError, as `feed`."""
+        if self.unprocessed is not None:
             super().go_on()
         elif self.waiting:
             self._at_packet_start = True
             taken = self.waiting.take()
-            # What of it is not looked at now is in `rest`, and may stay there for long.
+            # What is not processed now goes to `unprocessed`, and may stay there for long.
             self._hold(len(taken))
             self._run(taken, 0)
-        if self.waiting or (self.rest is not None and self.waiting is not None):
+        if self.waiting or (self.unprocessed is not None and self.waiting is not None):
             self._at_packet_start = False
         else:
             self._wait_no_more()
@@ -139,7 +139,7 @@ class Downstream(Relay):
     def _begin_to_wait(self) -> WaitingDeliveries:
         waiting = self.waiting = WaitingDeliveries(self.meter, self._skip)
         begun, self._partial = self._partial or b"", None
-        rest, self.rest = self.rest, None
+        rest, self.unprocessed = self.unprocessed, None
         self._skip, self._at_packet_start = 0, False
         self._let_go()
         waiting.begin(begun)
@@ -157,7 +157,7 @@ class Downstream(Relay):
             self._keep(begun, 0, len(begun) + 1)
 
     def _gather(self, chunk: bytes) -> bytes | None:
-        if self.rest is None and self.waiting is None:
+        if self.unprocessed is None and self.waiting is None:
             return super()._gather(chunk)
         waiting = self._begin_to_wait() if self.waiting is None else self.waiting
         waiting.add(chunk)
@@ -174,10 +174,12 @@ class Downstream(Relay):
         super().release()
         if self.waiting is not None:
             self.waiting.end()
-            self.waiting = None  # what is not counted any more is not kept: the socket may live for seconds
+            self.waiting = (
+                None  # dropped with its count, for this object may outlive the connection by seconds
+            )
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
-        """Judge one packet of the bus."""
+        """Decide about one packet of the bus."""
         if data[pos] & 0xF0 == 0x30:
             return self._publish(data, pos, body_at, end)
         kind = check_first_byte(data[pos])
@@ -200,7 +202,7 @@ class Downstream(Relay):
             return None if is_of_device else b""
         if kind == PacketType.DISCONNECT and self.version is Version.V5:
             self.stopped = True
-            self.goodbye = data[body_at] if body_at < end else Reason.SUCCESS
+            self.bus_disconnect_reason = data[body_at] if body_at < end else Reason.SUCCESS
             return None
         raise ProtocolError("a packet that a server may not send here")
 
@@ -247,17 +249,18 @@ class Downstream(Relay):
             # A rule's `max_payload` means the payload as it was before sealing.
             size = len(plain)
         elif cached.sensitive and not packet.retain:
-            # Nobody vouches for it. With the flag it says no more than that the topic was cleared.
+            # Not sealed: anybody on the bus may have sent it. With the retain flag it only says that the
+            # topic was cleared.
             self._context.counters.empty_unsealed_dropped += 1
             return self._swallow(packet)
         if cached.conditional:
-            # The QoS was settled when the subscription was made: here it harms nobody.
+            # Rules on QoS were applied to the subscription: they have no part in a delivery.
             decision = cached.decision.with_message(0, packet.retain, size)
             if not decision.allowed:
                 if not authorizer.observes(cached.topic, decision):
                     return self._refuse(packet, cached, decision)
                 authorizer.let_pass(Action.SUBSCRIBE, cached, decision)
-                may_open = False  # to be observed gives nobody the plaintext
+                may_open = False  # observe mode gives nobody the plaintext
         if envelope is not None:
             payload = plain if may_open else canonical(envelope)
             if not data.startswith(payload, packet.payload_at) or len(payload) != end - packet.payload_at:
@@ -269,13 +272,13 @@ class Downstream(Relay):
             return self._swallow(packet)
         self.ledger.passed(packet.qos)
         if cached.passes_always:
-            self.remember_example(packet, data, pos, body_at, end)
+            self.remember_header(packet, data, pos, body_at, end)
         if envelope is not None and may_open:
             self._context.counters.opened += 1
         return replacement
 
     def _open(self, packet: Publish, cached: CachedVerdict, message: bytes) -> tuple[Envelope, bytes] | None:
-        """What stands on a sensitive topic, and its plaintext. None for what nobody is to hear, counted."""
+        """The envelope of a message on a sensitive topic, and its plaintext. None: not to be delivered."""
         try:
             envelope = read_envelope(message, topic=cached.topic)
             plain = open_envelope(self._context.ring, envelope)
@@ -284,7 +287,7 @@ class Downstream(Relay):
             self._reports.add(failed_open(str(error), cached.topic))
             return None
         if envelope.rewrapped and not packet.retain:
-            # It was heard when it was sealed first.
+            # It was delivered when it was first sealed; this is the same message under another key.
             self._context.counters.rewrapped_dropped += 1
             return None
         return envelope, plain
@@ -299,9 +302,9 @@ class Downstream(Relay):
         return keep(self.verdicts, topic, cached)
 
     def _refuse(self, packet: Publish, cached: CachedVerdict, decision: Decision) -> bytes:
-        """The policy is against it: reported once per topic, and swallowed."""
+        """Swallow what the policy denies, and report it once per topic."""
         own = self._authorizer.policy.reserved + CHECKS
-        if not cached.topic.startswith(own):  # who hears all of the bus hears the gateway's checks of it, too
+        if not cached.topic.startswith(own):  # a wide subscription matches the gateway's health checks too
             self._context.counters.deliveries_denied += 1
             self._authorizer.refuse(Action.SUBSCRIBE, cached, decision)
         return self._swallow(packet)

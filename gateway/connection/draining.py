@@ -1,8 +1,9 @@
-"""An established connection that only waits for the bus: after a goodbye, or to be drained after a fault.
+"""An established connection that only waits for the bus: after a goodbye of the device, or after its fault.
 
-The device is not listened to any more; what the bus says still passes. After a goodbye nothing of ours may
-follow to the bus [MQTT-3.14.4-1], and the will is gone with it. To be drained means that the bus answers what
-came before the fault of the device, which gets those answers, as on Mosquitto, and then its reason.
+What the device sends is ignored; what the bus sends still passes. After a goodbye, which is a DISCONNECT, the
+gateway may send nothing more to the bus [MQTT-3.14.4-1], and the bus has dropped the will. After a fault it
+is drained: the bus answers what came before, the device gets those answers, as on Mosquitto, and then the
+reason of its fault.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
-from gateway.connection.transition_outcomes import Over, Result
+from gateway.connection.transition_outcomes import Ended, Result
 from gateway.mqtt.reason_codes import Reason
 
 _LEAVING_TICKS_MAX = 5
-"""Ticks, one a second, that the bus may take to answer and to close."""
+"""Ticks (seconds) that the bus may take to answer and to close."""
 
 
 def _tick(established: EstablishedConnection, event: Tick) -> Result:
-    """A second went by: the bus is not waited for long."""
+    """A second has passed: the bus gets only a few."""
     established.leaving_ticks += 1
     if established.leaving_ticks > _LEAVING_TICKS_MAX:
-        return established.last_words
+        return established.planned_end
     established.begin_second(event.second)
     return established.bus_waits()
 
@@ -42,60 +43,60 @@ def _tick(established: EstablishedConnection, event: Tick) -> Result:
 
 
 def tick_after_goodbye(established: EstablishedConnection, event: Tick) -> Result:
-    """A second went by: nothing more is delivered when the time of its token is over."""
+    """A second has passed: once its token has expired nothing more is delivered."""
     if established.authorizer.expired:
-        return established.farewell(Reason.NOT_AUTHORIZED, EXPIRED, refused_session(EXPIRED))
+        return established.disconnect_device(Reason.NOT_AUTHORIZED, EXPIRED, refused_session(EXPIRED))
     return _tick(established, event)
 
 
 def bus_bytes(established: EstablishedConnection, event: BusBytes) -> Result:
-    """The bus's last words."""
+    """What the bus still sends passes, unanswered."""
     return _unanswered(established.bus_bytes(event))
 
 
 def turn_after_goodbye(established: EstablishedConnection, _: Turn) -> Result:
-    """A slice of them that waited."""
-    return _unanswered(established.rest_of_bus())
+    """A slice of what the bus sent and waits."""
+    return _unanswered(established.process_waiting_from_bus())
 
 
-def _unanswered(result: list[Command] | Over) -> Result:
+def _unanswered(result: list[Command] | Ended) -> Result:
     commands = result if isinstance(result, list) else result.commands
     commands[:] = [command for command in commands if type(command) is not SendToBus]
     return result
 
 
 def policy_changed(established: EstablishedConnection, event: PolicyChanged) -> Result:
-    """Other rules, for what the bus still delivers."""
+    """Other rules are in force, for what the bus still delivers."""
     established.take_device(event.device)
     return []
 
 
 def withdrawn(established: EstablishedConnection, event: AccessWithdrawn | ReauthenticationFailed) -> Result:
-    """The device may not stay, and was leaving."""
-    return established.farewell(Reason.NOT_AUTHORIZED, event.why)
+    """The device may not stay; it was leaving anyway."""
+    return established.disconnect_device(Reason.NOT_AUTHORIZED, event.why)
 
 
 def lost(established: EstablishedConnection, _: DeviceLost | BusLost) -> Result:
-    """Whoever closes first: it was a goodbye."""
-    return established.last_words
+    """One side has closed: it ends as a goodbye, whichever that was."""
+    return established.planned_end
 
 
-# To be drained
+# Draining
 
 
 def tick_to_drain(established: EstablishedConnection, event: Tick) -> Result:
-    """A second went by, and perhaps the time of its token: its will goes with it."""
+    """A second has passed. If its token has expired, the bus is sent a DISCONNECT and drops the will."""
     return expired(established) if established.authorizer.expired else _tick(established, event)
 
 
 def turn_to_drain(established: EstablishedConnection, _: Turn) -> Result:
     """A slice of what waits from the bus."""
-    return established.rest_of_bus()
+    return established.process_waiting_from_bus()
 
 
 # Both
 
 
 def stop(established: EstablishedConnection, _: ShuttingDown) -> Result:
-    """The gateway stops. The bus gets no DISCONNECT: it has one, or the device deserves none."""
-    return established.farewell(Reason.SERVER_SHUTTING_DOWN, "the gateway stops")
+    """The gateway stops. The bus gets no DISCONNECT: it has one, or the will is published for the fault."""
+    return established.disconnect_device(Reason.SERVER_SHUTTING_DOWN, "the gateway stops")

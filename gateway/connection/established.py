@@ -1,14 +1,14 @@
-"""An established connection: the two relays, their rate, and the heartbeat between.
+"""An established connection: its two relays, the budget they share, and the heartbeat between them.
 
-Owns what is measured in seconds, by ticks from outside. Must not know how the session came about
-(`gateway.connection.opening`), nor in which state it is: `gateway.connection.transition_table` calls what
-fits.
+Owns all that depends on time, which it gets as ticks. Must not know how the connection was established
+(`gateway.connection.opening`), nor which state it is in: `gateway.connection.transition_table` calls the
+handler that fits.
 """
 
 from __future__ import annotations
 
 from gateway.connection.authorizer import Authorizer
-from gateway.connection.bus_holdings import Holder
+from gateway.connection.bus_holdings import ConnectionHoldings
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import AwaitTurn, Command, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.connect import Terms, identity_of
@@ -21,7 +21,7 @@ from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
-from gateway.connection.transition_outcomes import Fault, Over, Result, SaidGoodbye
+from gateway.connection.transition_outcomes import Ended, Fault, Result, SaidGoodbye
 from gateway.connection.upstream import Upstream
 from gateway.connection.writes import sent
 from gateway.mqtt.acknowledgement_order import Ledger
@@ -35,14 +35,14 @@ from gateway.policy.engine.identity import Device, Grant, Identity
 from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Action
 
-_REST_OF_DEVICE = DeviceBytes(b"")
-_REST_OF_BUS = BusBytes(b"")
-"""Nothing new: go on with what waits for its turn."""
-_GOODBYE = Over([], "the device said goodbye")
+_NOTHING_NEW_FROM_DEVICE = DeviceBytes(b"")
+_NOTHING_NEW_FROM_BUS = BusBytes(b"")
+"""Events without bytes: process what waits for its turn."""
+_GOODBYE = Ended([], "the device said goodbye")
 
 
 class EstablishedConnection:
-    """What passes between a device and the bus once the gateway and the bus have accepted its CONNECT."""
+    """What passes between a device and the bus once both the gateway and the bus accepted its CONNECT."""
 
     __slots__ = (
         "_budget",
@@ -59,8 +59,8 @@ class EstablishedConnection:
         "from_bus_early",
         "heartbeat",
         "holder",
-        "last_words",
         "leaving_ticks",
+        "planned_end",
         "seconds_since_recorded",
         "subscriptions",
         "terms",
@@ -75,7 +75,7 @@ class EstablishedConnection:
         authorizer: Authorizer,
         *,
         reports: Reports,
-        holder: Holder,
+        holder: ConnectionHoldings,
     ) -> None:
         """`reports` is where `authorizer` puts its reports, too."""
         self._context = context
@@ -84,12 +84,12 @@ class EstablishedConnection:
         """As the store has it: without the narrower rights of a token."""
         self.holder = holder
         self.from_bus_early = bytearray()
-        """While opening: what came of the CONNACK so far."""
+        """While opening: as much of the CONNACK as has come."""
         self._reports = reports
         self.authorizer = authorizer
         budget = self._budget = context.budgets.join(device.device_id, authorizer.limits)
         subscriptions = self.subscriptions = Subscriptions(
-            context, terms.version, reports, holder, budget, least=0 if terms.mqtt31 else 1
+            context, terms.version, reports, holder, budget, filters_min=0 if terms.mqtt31 else 1
         )
         self._meter = budget.from_device
         from_device, from_bus = Ledger(), Ledger()
@@ -118,14 +118,14 @@ class EstablishedConnection:
             other_ledger=from_device,
             meter=budget.from_bus,
         )
-        self.last_words = _GOODBYE
-        """How it ends when the bus does not close it: after a fault, with what the device learns of that."""
+        self.planned_end = _GOODBYE
+        """How it ends, after a goodbye or a drain, if the bus does not close it first."""
         self.leaving_ticks = 0
-        """Ticks since the connection waits for the bus alone."""
+        """Ticks since it began to wait for the bus alone, after a goodbye or a fault."""
         self._partial_packets_before = self._stuck_ticks = 0
         """`Relay.partial_packets` at the last tick, and for how many ticks the same packet is incomplete."""
         self._second, self.seconds_since_recorded = -1, 0
-        """Number of the last tick's second, -1 for none; seconds since what goes on was last recorded."""
+        """Number of the last tick's second, -1 for none; seconds since its decisions were last recorded."""
         self._passed = PassedMessages(context.counters, self.upstream, self.downstream)
 
     @property
@@ -135,19 +135,19 @@ class EstablishedConnection:
 
     @property
     def sealing_device_id(self) -> str:
-        """The device's id if something it may publish is sealed; empty if nothing is."""
+        """The device's id if any topic it may publish to is sensitive; empty if none is."""
         identity = self.identity
         seals = identity.observe_until or self.authorizer.policy.may_need_sealing(identity.roles)
         return identity.device_id if seals else ""
 
     def begin(self, connack: Connack) -> None:
-        """The bus accepted the CONNECT: go by what its CONNACK says of it."""
+        """The bus accepted the CONNECT: apply the limits that its CONNACK names."""
         properties = connack.properties
         lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1) if properties else -1
         self.holder.established(
             session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
         )
-        self.upstream.aliases.most = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
+        self.upstream.aliases.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
         if self.terms.version is Version.V5:
             self._context.bus_packet_max = find_number(properties, PropertyId.MAXIMUM_PACKET_SIZE, ANY_SIZE)
             self.upstream.bound_by_bus(self._context.bus_packet_max)
@@ -157,12 +157,12 @@ class EstablishedConnection:
         heartbeat.keep_alive = find_number(properties, PropertyId.SERVER_KEEP_ALIVE, heartbeat.keep_alive)
 
     def passes(self, data: bytes) -> bool:
-        """Whether a chunk from the device goes to the bus as it came: it is counted then, and that is all."""
+        """Whether a chunk from the device may go to the bus unchanged. If so, it is counted here."""
         meter = self._meter
         if (
             meter.bytes + len(data) > meter.bytes_left
             or meter.effort > meter.effort_left
-            or not self.upstream.alike(data)
+            or not self.upstream.takes_fast_path(data)
         ):
             return False
         meter.bytes += len(data)
@@ -171,14 +171,14 @@ class EstablishedConnection:
         return True
 
     def passes_to_device(self, data: bytes) -> bool:
-        """Whether a chunk from the bus goes to the device as it came. It is counted then, too."""
-        passes = self.downstream.alike(data)
+        """The same of a chunk from the bus."""
+        passes = self.downstream.takes_fast_path(data)
         if passes:
             self._context.counters.bytes_to_devices += len(data)
         return passes
 
     def device_bytes(self, event: DeviceBytes) -> Result:
-        """A chunk from the device; an empty one for what waits for its turn."""
+        """A chunk from the device; an empty one processes what waits for its turn."""
         data = event.data
         upstream, heartbeat = self.upstream, self.heartbeat
         meter = self._meter
@@ -190,7 +190,8 @@ class EstablishedConnection:
             else:
                 upstream.go_on()
         except MqttError as caught:
-            # A traceback holds this frame: with the error in it they are a cycle, and the connection garbage.
+            # A traceback holds this frame, which holds the error: a reference cycle that would keep the
+            # connection alive until the garbage collector runs.
             error = caught.with_traceback(None)
         commands: list[Command] = []
         if upstream.out:
@@ -209,7 +210,7 @@ class EstablishedConnection:
             if isinstance(error, PacketOverLimit):
                 commands.append(too_long(self.authorizer.limits, self._context.counters))
             return self._fault(error, commands)
-        # `Meter.is_over`, without the call: this is done for each chunk.
+        # `Meter.is_exceeded`, without the call: this is done for each chunk.
         if (
             meter.messages > meter.messages_left
             or meter.bytes > meter.bytes_left
@@ -218,12 +219,12 @@ class EstablishedConnection:
             if report := too_fast(self._budget, self.authorizer.limits, self._context.counters):
                 commands.append(report)
             commands.append(PauseDevice())
-        elif upstream.rest is not None:
+        elif upstream.unprocessed is not None:
             commands.append(AwaitTurn())
         return SaidGoodbye(commands) if upstream.stopped else commands
 
-    def bus_bytes(self, event: BusBytes) -> list[Command] | Over:
-        """A chunk from the bus; an empty one for what waits for its turn."""
+    def bus_bytes(self, event: BusBytes) -> list[Command] | Ended:
+        """A chunk from the bus; an empty one processes what waits for its turn."""
         data = event.data
         downstream = self.downstream
         error: MqttError | None = None
@@ -245,37 +246,39 @@ class EstablishedConnection:
         if error is not None:
             return self._failed(error, commands)
         if downstream.stopped:
-            # Not after a DISCONNECT of the bus's own: a device gets one.
+            # Never after the bus's own DISCONNECT: a device gets one DISCONNECT.
             if self.heartbeat.is_drained:
-                return Over(commands + self.last_words.commands, self.last_words.why)
-            return Over(commands, f"the bus ended the session: {why_ended(downstream.goodbye)}")
-        if downstream.rest is not None or downstream.waiting is not None:
+                return Ended(commands + self.planned_end.commands, self.planned_end.why)
+            return Ended(
+                commands, f"the bus ended the session: {why_ended(downstream.bus_disconnect_reason)}"
+            )
+        if downstream.unprocessed is not None or downstream.waiting is not None:
             dropped, downstream.dropped = downstream.dropped, 0
             if dropped and (report := too_slow(self._budget, self.authorizer.limits, self._context.counters)):
                 commands.append(report)
-            if self._meter.work.full or downstream.may_go_on:
+            if self._meter.work.iteration_is_full or downstream.may_go_on:
                 commands.append(AwaitTurn())
         return commands
 
     def turn(self, _: Turn) -> Result:
-        """Others had their turn: a slice of what waits, in both directions."""
+        """It is its turn again: process a slice of what waits, in both directions."""
         commands: list[Command] = []
-        if self.upstream.rest is not None and self._meter.is_over:
+        if self.upstream.unprocessed is not None and self._meter.is_exceeded:
             commands.append(PauseDevice())  # else what waits grows by a chunk for each turn in vain
-        elif self.upstream.rest is not None:
-            result = self.device_bytes(_REST_OF_DEVICE)
+        elif self.upstream.unprocessed is not None:
+            result = self.device_bytes(_NOTHING_NEW_FROM_DEVICE)
             if isinstance(result, SaidGoodbye | Fault) and self.downstream.waits:
-                # The bus was sent the device's last packet: what it says is looked at in the next turn.
+                # The bus was sent the device's last packet: its answers are processed in the next turn.
                 result.commands.append(AwaitTurn())
             if not isinstance(result, list):
                 return result
             commands = result
-        rest = self.rest_of_bus()
-        return commands + rest if isinstance(rest, list) else Over(commands + rest.commands, rest.why)
+        rest = self.process_waiting_from_bus()
+        return commands + rest if isinstance(rest, list) else Ended(commands + rest.commands, rest.why)
 
-    def rest_of_bus(self) -> list[Command] | Over:
-        """A slice of what waits from the bus."""
-        return self.bus_bytes(_REST_OF_BUS) if self.downstream.may_go_on else []
+    def process_waiting_from_bus(self) -> list[Command] | Ended:
+        """Process a slice of what the bus sent."""
+        return self.bus_bytes(_NOTHING_NEW_FROM_BUS) if self.downstream.may_go_on else []
 
     def answer(self, answer: Answer) -> list[Command]:
         """What a service answers to a request of this connection: for this device alone."""
@@ -288,28 +291,28 @@ class EstablishedConnection:
         return commands
 
     def take_device(self, device: Device) -> None:
-        """Go by what the device is now, by the policy in force, and by the same token as before."""
+        """Apply the policy in force to the device as it is now, with the same token as before."""
         self.device = device
         self.take_rules(device, self.identity.grant)
 
     def take_rules(self, device: Device, grant: Grant | None) -> None:
-        """Go by the policy in force from now on, all of it, for what the device and its token are now."""
+        """Apply the policy in force to this device and token, for both directions at once."""
         identity = identity_of(device, grant, self.identity.client_id)
         authorizer = self.authorizer = Authorizer(self._context, identity, self._reports)
         self.upstream.authorize_by(authorizer)
         self.downstream.authorize_by(authorizer)
 
     def begin_second(self, second: int) -> None:
-        """Settle what passed, and have the budget of a new second."""
+        """Count what passed, and give the device its budget for a new second."""
         self._budget.tick(second, self.authorizer.limits, self._context.counters)
         self._passed.count()
 
     def bus_waits(self) -> list[Command]:
-        """Commands for what the bus sent and is not looked at yet."""
+        """Ask for a turn if something the bus sent is unprocessed."""
         return [AwaitTurn()] if self.downstream.may_go_on else []
 
     def tick(self, event: Tick) -> Result:
-        """A second went by, or several of rest: rates, patience, heartbeat."""
+        """One second has passed, or several without ticks: budgets, deadlines, heartbeat."""
         commands: list[Command] = []
         upstream, budget = self.upstream, self._budget
         before, self._second = self._second, event.second
@@ -327,9 +330,9 @@ class EstablishedConnection:
                 return self._failed(LimitExceeded("a packet took too long to come"), commands)
         else:
             self._partial_packets_before, self._stuck_ticks = upstream.partial_packets, 0
-        if budget.from_device.is_spent:
+        if budget.from_device.is_used_up_by_debt:
             commands.append(PauseDevice())
-        elif upstream.rest is not None:
+        elif upstream.unprocessed is not None:
             commands.append(AwaitTurn())
         commands += self.bus_waits()
         if self.heartbeat.tick(seconds):
@@ -337,7 +340,7 @@ class EstablishedConnection:
         return commands
 
     def _record_again(self) -> None:
-        """Have what goes on for long judged, and thereby recorded, once more."""
+        """Drop all verdicts, so that a long-lived connection's decisions are made and recorded once more."""
         self.seconds_since_recorded = 0
         authorizer = self.authorizer
         self.upstream.authorize_by(authorizer)
@@ -347,12 +350,12 @@ class EstablishedConnection:
             authorizer.record(Action.PUBLISH, will.topic, authorizer.will(will).on_topic)
 
     @property
-    def tls(self) -> Meter:
+    def tls_meter(self) -> Meter:
         """What decrypting the device's TLS may cost in this second."""
         return self._budget.tls
 
     def end(self) -> list[Command]:
-        """Free what is held, count what was done and what is left on the bus; the last reports."""
+        """Free what is held, count what passed and what stays on the bus. Returns the last reports."""
         self.upstream.release()
         self.downstream.release()
         self._budget.count_up(self._context.counters)
@@ -364,31 +367,31 @@ class EstablishedConnection:
         self._reports.tick()
         return [*self._reports.pending]
 
-    def farewell(self, reason: Reason, why: str, *before: Command) -> Over:
-        """End it and say why, as the device's version can."""
+    def disconnect_device(self, reason: Reason, why: str, *before: Command) -> Ended:
+        """End the connection; in MQTT 5 the device gets a DISCONNECT that says why."""
         commands = list(before)
         if self.terms.version is Version.V5:
             commands.append(SendToDevice(encode_disconnect(reason, self.terms.explanation(why))))
-        return Over(commands, why)
+        return Ended(commands, why)
 
-    def _fault(self, error: MqttError, commands: list[Command]) -> Fault | Over:
-        """A fault of the device: what the bus still has to answer goes first, as on Mosquitto."""
+    def _fault(self, error: MqttError, commands: list[Command]) -> Fault | Ended:
+        """A fault of the device: it gets what the bus still has to answer first, as on Mosquitto."""
         answered = self.heartbeat.all_answered and not self.upstream.unanswered
         if answered or isinstance(error, LimitExceeded):
             return self._failed(error, commands)
-        self.last_words = self._failed(error, [])
+        self.planned_end = self._failed(error, [])
         self.heartbeat.drain()
         return Fault([*commands, SendToBus(PINGREQ)])
 
-    def _failed(self, error: MqttError, commands: list[Command]) -> Over:
-        """A peer broke the protocol or a bound, after what these commands are for."""
+    def _failed(self, error: MqttError, commands: list[Command]) -> Ended:
+        """End the connection after these commands: a peer broke the protocol or a bound."""
         self._context.counters.protocol_errors += 1
         if isinstance(error, LimitExceeded | PacketOverLimit | Refused):
-            return self.farewell(error.reason, str(error), *commands)
+            return self.disconnect_device(error.reason, str(error), *commands)
         # A fault of the protocol gets its code and no words, or nothing at all, as Mosquitto answers it.
         if self.terms.version is Version.V5 and not isinstance(error, Unanswerable):
             commands.append(SendToDevice(encode_disconnect(error.reason)))
-        return Over(commands, str(error))
+        return Ended(commands, str(error))
 
     def _take_reports(self, commands: list[Command]) -> None:
         commands += self._reports.pending

@@ -15,25 +15,25 @@ from gateway.policy.engine.identity import Device, Grant
 
 
 class DeviceBytes(msgspec.Struct, gc=False):
-    """A chunk arrived from the device, TLS undone."""
+    """Bytes arrived from the device, decrypted; they may begin and end anywhere in a packet."""
 
     data: bytes
 
 
 class BusBytes(msgspec.Struct, gc=False):
-    """A chunk arrived from the bus."""
+    """Bytes arrived from the bus, likewise."""
 
     data: bytes
 
 
 @dataclass(slots=True)
 class DeviceFull:
-    """The device reads slower than it is written to: nothing more is to be written for now."""
+    """The write buffer towards the device is full, for it reads too slowly: write nothing more for now."""
 
 
 @dataclass(slots=True)
 class DeviceReady:
-    """The device caught up."""
+    """The device has caught up, and may be written to again."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class BusLost:
     """The bus's connection ended, with or without a DISCONNECT."""
 
     taken_over: bool = False
-    """The same client came again meanwhile, over this gateway."""
+    """Whether a later connection with the same client id came through this gateway."""
 
 
 @dataclass(slots=True)
@@ -130,18 +130,18 @@ class ShuttingDown:
 
 @dataclass(slots=True)
 class Tick:
-    """A second went by."""
+    """A second has passed."""
 
     reading: bool = True
-    """Whether the device was read from in it."""
+    """Whether the device was being read from in that second."""
     second: int = -1
-    """Its number, counted since the port opened: ticks with one number count once for a device with several
-    connections. -1: the next one, whichever that is."""
+    """Its number, counted since the port opened. All connections of a device get a tick with the same number,
+    and its budget begins a new second at the first of them. -1: the next number, whichever that is."""
 
 
 @dataclass(slots=True)
 class Turn:
-    """It is this connection's turn again, after an `AwaitTurn`."""
+    """It is this connection's turn again, after an `AwaitTurn` (`gateway.net.device_round_robin`)."""
 
 
 Event = (

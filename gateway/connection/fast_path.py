@@ -1,14 +1,14 @@
-"""The fast path of a relay: what begins like the last allowed message passes without being taken apart.
+"""The fast path of a relay: what begins like the last allowed message passes without being decoded.
 
 A device sends the same kind of message over and over. Once one was allowed, its verdict holds for all that
-begin with the same bytes: type and flags, Remaining Length, topic, and in MQTT 5 the properties. So those are
-remembered, as the example that others are compared with. A sensor in MQTT 3.1.1 sends `21.5` to `t/1` at
-QoS 1, packet identifier 7:
+begin with the same bytes: type and flags, Remaining Length, topic, and in MQTT 5 the properties. So this
+header is remembered, and others are compared with it. A sensor in MQTT 3.1.1 sends `21.5` to `t/1` at QoS 1,
+packet identifier 7:
 
     32 0b  00 03 74 2f 31  00 07  32 31 2e 35
     header topic           id     payload
 
-It was taken apart and allowed, and passed as it came. Of its 13 bytes these are remembered:
+It was decoded and allowed, and passed unchanged. Of its 13 bytes these are remembered:
 
     _head   32 0b 00 03 74 2f 31    all before the packet identifier, which is different each time
     _id_at  7                       where that stands; 0 at QoS 0, whose head goes up to the payload
@@ -19,12 +19,12 @@ The next chunk is `32 0b 00 03 74 2f 31 00 08 32 31 2e 36`. It starts with `_hea
 identifier is not 0, which no packet may have, and `_tail` follows. So it is one whole PUBLISH with the same
 verdict: it is counted as a message, and as one whose PUBACK is to come, and the chunk itself is written to
 the bus. A chunk of 26 bytes is compared at 0 and at 13. What begins with `32 0c` has a longer payload: it is
-taken apart, and remembered in the place of this one.
+decoded, and its header is remembered in place of this one.
 
 The payload makes no difference: a verdict that depends on QoS, retain flag or size is not remembered
-(`passes_always` in `gateway.connection.verdict_cache`), and whatever changes verdicts calls `forget_example`.
+(`passes_always` in `gateway.connection.verdict_cache`), and whatever changes verdicts calls `forget_header`.
 The other packet that comes once for each message is the PUBACK, `40 02` and the identifier: it passes unless
-an answer of ours waits for it.
+an answer of ours has to follow it (`gateway.mqtt.acknowledgement_order`).
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _REMEMBERED_MAX = 1024
 PUBACK = b"\x40\x02"
 """How a PUBACK in its short form begins: four bytes, and all is well."""
 _ALIKE_MAX = 32
-"""Messages of one chunk that pass together without a look at whose turn it is."""
+"""Messages of one chunk that may pass together whether or not it is the connection's turn."""
 _TOGETHER = 16
-"""Messages of a long run that are compared at once: a quarter of what a comparison for each costs."""
+"""Messages of a long run that are compared at once: that costs a quarter of comparing each by itself."""
 
 
 class FastPath:
-    """The last allowed message of one direction, and what is like it."""
+    """The header of the last allowed message of one direction, and the comparison with it."""
 
     __slots__ = ("_at_packet_start", "_head", "_id_at", "_size", "_tail", "ledger", "meter", "other_ledger")
 
@@ -62,28 +62,28 @@ class FastPath:
         """Counts what is done here, with the device's other connections."""
         self._at_packet_start = True
         """Whether the next chunk begins a packet, and nothing waits before it."""
-        # As after `forget_example`: no bytes start with one of no heads.
+        # As after `forget_header`: `startswith` of an empty tuple is False for all bytes.
         self._head: bytes | tuple[()] = ()
         self._size = 0
         self._id_at = 0
         self._tail = b""
 
-    def forget_example(self) -> None:
-        """Drop the remembered verdict: the policy or the meaning of a topic alias changed."""
+    def forget_header(self) -> None:
+        """Let nothing pass by comparison: the policy or the meaning of a topic alias changed."""
         self._head = ()
         self._size = 0
         self._id_at = 0
         self._tail = b""
 
-    def remember_example(self, packet: Publish, data: bytes, pos: int, body_at: int, end: int) -> None:
+    def remember_header(self, packet: Publish, data: bytes, pos: int, body_at: int, end: int) -> None:
         """Let packets pass that begin like this allowed one, up to its payload.
 
-        QoS 2 is not remembered: its handshake costs more than its parsing.
+        Not at QoS 2, whose handshake costs more than decoding.
         """
         if packet.qos != 2:
-            self._keep_example(data, pos, body_at + 2 + len(packet.topic), packet.payload_at, end)
+            self._keep_header(data, pos, body_at + 2 + len(packet.topic), packet.payload_at, end)
 
-    def _keep_example(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
+    def _keep_header(self, data: bytes, pos: int, topic_end: int, payload_at: int, end: int) -> None:
         if payload_at - pos > _REMEMBERED_MAX:
             return
         self._size = end - pos
@@ -95,18 +95,18 @@ class FastPath:
             self._head = data[pos:payload_at]
             self._id_at = 0
 
-    def alike(self, chunk: bytes) -> bool:
-        """Whether a chunk is a few messages like the last allowed one, or PUBACKs, and goes on as it came.
+    def takes_fast_path(self, chunk: bytes) -> bool:
+        """Whether a chunk is a few messages like the last allowed one, or PUBACKs, and may pass unchanged.
 
-        Most chunks of most devices are, and most hold one. It is counted then, and nothing more is to be done
-        here: neither `out` nor `answers` changes. False leaves it to `feed`.
+        Most chunks of most devices are, and most hold one message. If so it is counted here, and the caller
+        only has to write it: neither `out` nor `answers` changes. False leaves it to `feed`.
         """
         length, size, meter = len(chunk), self._size, self.meter
         if chunk.startswith(self._head):
             count = 1
             if length != size:
                 count, rest = divmod(length, size)
-                if rest or count > _ALIKE_MAX or self._end_of_alike(chunk, size, length) != length:
+                if rest or count > _ALIKE_MAX or self._end_of_run(chunk, size, length) != length:
                     return False
             if not self._at_packet_start or meter.messages + count > meter.messages_left:
                 return False
@@ -128,10 +128,10 @@ class FastPath:
             return True
         return False
 
-    def _end_of_alike(self, chunk: bytes, pos: int, stop: int) -> int:
+    def _end_of_run(self, chunk: bytes, pos: int, stop: int) -> int:
         """Where the messages from `pos` on end that are like the last allowed one, and begin before `stop`.
 
-        `pos` itself if there is none: it begins alike, and needs a look.
+        `pos` itself if there is none: what is there begins like it, but has to be decoded.
         """
         head, size, id_at, tail = self._head, self._size, self._id_at, self._tail
         starts = chunk.startswith
@@ -149,7 +149,7 @@ class FastPath:
         return pos + len(whole) * size
 
     def _end_of_blocks(self, chunk: bytes, pos: int, last: int) -> int:
-        """As `_end_of_alike`, for whole blocks of messages: where the first ends that is not all alike.
+        """As `_end_of_run`, for whole blocks of messages: where the first block begins that is not all alike.
 
         The heads of a block are cut out and compared in one call each, where a comparison is a call for each
         message.

@@ -1,6 +1,6 @@
-"""How often a caller may ask: a bound on requests per caller.
+"""A bound on requests per caller in a period (generic cell rate algorithm).
 
-Must not know what is asked. Time comes from outside.
+Must not know what is requested. Time comes from outside.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _SWEEP_FROM = 1_024
-"""Callers from which on those are dropped whose rate is whole again."""
+"""Number of callers from which on those are dropped whose allowance is full again."""
 
 
 class Rates:
-    """Bounds the requests of each caller in a period, and as many at once after a pause.
+    """Allows each caller a number of requests per period; after a pause that many at once.
 
-    Kept is when a caller's allowance is whole again (the generic cell rate algorithm): who is not kept has
-    all of it. So nothing is lost when those that are whole again are forgotten, and what is kept is bounded
-    by how many callers asked within one period.
+    For each caller it keeps the time at which the allowance will be full again; a caller that is not kept has
+    all of it. So nothing is lost when those whose allowance is full are dropped, and what is kept is bounded
+    by how many callers made requests within one period.
     """
 
     __slots__ = ("_now", "_sweep_at", "_whole_at")
@@ -32,11 +32,11 @@ class Rates:
         now = self._now()
         each = period / most
         whole_at = self._whole_at.get(caller, 0.0)
-        # That far ahead it can't be but for a clock that was set back.
+        # It can only be that far ahead if the clock was set back.
         if not now <= whole_at <= now + 2 * period:
             whole_at = now
         whole_at += each
-        # Half a request of slack: fractions add up to a little more or less than a whole.
+        # Half a request of slack, against rounding.
         if whole_at > now + period + each / 2:
             return False
         self._whole_at[caller] = whole_at
@@ -46,5 +46,5 @@ class Rates:
 
     def _sweep(self, now: int) -> None:
         self._whole_at = {caller: whole_at for caller, whole_at in self._whole_at.items() if whole_at > now}
-        # Twice what is left: each sweep is paid for by as many new callers.
+        # Twice what is left, so that sweeping costs each new caller a constant amount.
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self._whole_at))

@@ -1,4 +1,4 @@
-"""Sets of 64-bit hashes, small enough to keep one for each device and to save it as it is.
+"""Sets of 64-bit hashes, small enough to keep one per device, and saved in the form they are kept in.
 
 Must not know what the hashes stand for.
 """
@@ -11,12 +11,12 @@ from bisect import bisect_left
 from hashlib import blake2b
 
 
-def key_of(data: bytes) -> int:
+def hash_of(data: bytes) -> int:
     """The hash that stands for a topic, a filter or a client id: a signed number of 64 bits."""
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
 
 
-class Keys:
+class HashSet:
     """A set of hashes in eight bytes each."""
 
     __slots__ = ("_sorted",)
@@ -35,11 +35,11 @@ class Keys:
         return at < len(self._sorted) and self._sorted[at] == key
 
     def add(self, key: int) -> None:
-        """Add one that is not there."""
+        """Add a hash that the set does not have."""
         self._sorted.insert(bisect_left(self._sorted, key), key)
 
     def discard(self, key: int) -> bool:
-        """Take one out. Whether it was there."""
+        """Remove a hash; whether the set had it."""
         at = bisect_left(self._sorted, key)
         if at == len(self._sorted) or self._sorted[at] != key:
             return False
@@ -47,7 +47,7 @@ class Keys:
         return True
 
     def to_bytes(self) -> bytes:
-        """As they are saved."""
+        """The saved form: sorted, eight bytes each, little-endian."""
         saved = self._sorted
         if sys.byteorder == "big":
             saved = array("q", saved)

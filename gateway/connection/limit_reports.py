@@ -1,7 +1,7 @@
-"""What admins learn when a device reaches one of its limits: once, until it has been below for a minute.
+"""What admins learn when a device reaches one of its limits: once, until it has been below it for a minute.
 
-Nothing is decided here: reading pauses, or a packet is refused or dropped, where it is counted. Must not know
-a clock.
+Nothing is decided here: reading pauses, or a packet is refused or dropped, where the limit is checked. Must
+not know a clock.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from gateway.policy.engine.device_limits import CountedLimit
 from gateway.policy.engine.limits import Limits
 
 _QUIET = 60
-"""Seconds below all limits, after which it is reported again."""
+"""Seconds without reaching a limit, after which it is reported again."""
 
 
 def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | None:
-    """A device is over its second, and is not read until the next one. None: that is known."""
+    """A device sent more than it may in a second, and is not read until the next. None: already reported."""
     meter = budget.from_device
     limit, more = (
         CountedLimit.MESSAGES_PER_SECOND,
@@ -37,7 +37,7 @@ def too_fast(budget: Budget, limits: Limits, counters: Counters) -> Report | Non
 
 
 def too_slow(budget: Budget, limits: Limits, counters: Counters) -> Report | None:
-    """Deliveries to a device are dropped, for it does not take them. None: that is known."""
+    """Deliveries to a device are dropped, for it reads too slowly. None: already reported."""
     limit = CountedLimit.UNFINISHED_BYTES_PER_DEVICE
     now = budget.seconds_now
     before, budget.dropped_at = budget.dropped_at, now
@@ -59,7 +59,7 @@ def too_long(limits: Limits, counters: Counters) -> Report:
 
 
 def refused_length(size: int, most: int, bus_takes: int, limits: Limits) -> PacketTooLarge:
-    """The error of a packet of `size` bytes where `most` pass: those of packet_size, or of the bus."""
+    """The error for a packet of `size` bytes where `most` may pass: by packet_size, or by the bus's limit."""
     words = f"a packet of {size:,} bytes, and"
     limit = CountedLimit.PACKET_SIZE
     if most == limits.packet_size:
@@ -68,7 +68,7 @@ def refused_length(size: int, most: int, bus_takes: int, limits: Limits) -> Pack
 
 
 def too_many_filters(limits: Limits, counters: Counters) -> str:
-    """A device has no room for one more subscription: why, for the report of its SUBSCRIBE."""
+    """Why a device may have no further subscription, for the report on its SUBSCRIBE."""
     limit = CountedLimit.SUBSCRIPTIONS
     counters.limits_reached[limit] += 1
     holder = "session" if limits.subscriptions_in_all is None else "device"

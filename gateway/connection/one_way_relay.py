@@ -1,13 +1,13 @@
-"""The way of each packet: cuts a stream into packets, and lets runs of allowed ones pass as they came.
+"""One direction of a connection: cuts a stream into packets, and passes runs of allowed ones unchanged.
 
-One relay per direction. It looks at the fixed header only, and compares. A packet that begins like the last
-allowed PUBLISH gets the same verdict (`gateway.connection.fast_path`, with an example). A packet on a topic
-with a cached, unconditional verdict (`gateway.connection.verdict_cache`) is passed or sealed without being
-taken apart. All others go to `handle`, which the two directions define (`gateway.connection.upstream`,
-`gateway.connection.downstream`). What passes whole is not copied.
+It looks at the fixed header only, and compares. A packet that begins like the last allowed PUBLISH gets the
+same verdict (`gateway.connection.fast_path`, with an example). A packet on a topic with a cached,
+unconditional verdict (`gateway.connection.verdict_cache`) passes or is sealed without being decoded. All
+others go to `handle`, which the two directions define (`gateway.connection.upstream`,
+`gateway.connection.downstream`). What passes unchanged is not copied.
 
-It counts what it does, and stops after a slice (`gateway.connection.device_budgets`): the rest of the chunk
-waits until `go_on` is called.
+It counts the effort of what it does, and stops after a slice (`gateway.connection.device_budgets`): the rest
+of the chunk waits until `go_on` is called.
 
 Must not know what is allowed, nor who is on the other end.
 """
@@ -21,12 +21,12 @@ from gateway.connection.device_budgets import (
     EFFORT_SEALED,
     EFFORT_TAKEN_APART,
     RUN_PACKETS,
-    SLICE,
+    SLICE_EFFORT,
     Meter,
 )
 from gateway.connection.fast_path import PUBACK, FastPath, end_of_acks
 from gateway.connection.verdict_cache import CachedVerdict
-from gateway.connection.writes import LONG
+from gateway.connection.writes import LONG_BYTES
 from gateway.mqtt.acknowledgement_order import Ledger
 from gateway.mqtt.data_types import encode_length, read_length
 from gateway.mqtt.errors import PacketTooLarge, ProtocolError
@@ -63,10 +63,10 @@ class Relay(FastPath, ABC):
         "partial_packets",
         "plain_size",
         "receiver_max_size",
-        "rest",
         "retained_verdicts",
         "sealed",
         "stopped",
+        "unprocessed",
         "verdicts",
         "version",
     )
@@ -77,15 +77,15 @@ class Relay(FastPath, ABC):
         super().__init__(ledger, other_ledger, meter)
         self.version = version
         self.max_size = max_size
-        """Longest packet that is taken, in bytes."""
+        """Longest packet that is accepted, in bytes."""
         self.plain_size = max_size
-        """Longest packet that may pass as it came, in bytes.
+        """Longest packet that may pass unchanged, in bytes.
 
-        Downstream it is what the device takes; `max_size` is larger there, for a sealed message shrinks when
-        it is opened. Upstream the two are the same.
+        Downstream it is what the device accepts; `max_size` is larger there, for a sealed message shrinks
+        when it is opened. Upstream the two are the same.
         """
         self.receiver_max_size = ANY_SIZE
-        """Longest packet the other side takes, in bytes."""
+        """Longest packet the other side accepts, in bytes."""
         self.sealed = 0
         """Payloads sealed since the counter was last read."""
         self.verdicts: dict[bytes, CachedVerdict] = {}
@@ -93,28 +93,29 @@ class Relay(FastPath, ABC):
         self.retained_verdicts = self.verdicts
         """The verdicts that also let a retained message with a payload pass."""
         self.out: list[bytes] = []
-        """What goes on. Whoever takes it empties it."""
+        """Bytes for the other side, in order. Whoever sends them empties the list."""
         self.answers: list[bytes] = []
-        """What goes back to where it came from."""
+        """Bytes for the side the packets came from: answers of the gateway's own. Emptied likewise."""
         self.partial_packets = 0
         """How many packets came in more than one chunk so far.
 
         Unchanged between two ticks while a packet is unfinished: it is stuck.
         """
         self.stopped = False
-        """The sender ended the connection: what follows is not looked at."""
+        """Whether the sender has ended the connection: what follows is ignored."""
         self._partial: bytearray | None = None
+        """The packet whose end has not come, as far as it is here; None if there is none."""
         self._need = 0
-        """Bytes that `_partial` must have before another look.
+        """Bytes that `_partial` must have before it is processed.
 
         One more than now when the packet's length is still unknown.
         """
         self._held = 0
         """Bytes that the budget counts: of `_partial`, or of a packet that came in pieces and waits."""
         self._skip = 0
-        """Bytes still to come of a packet that was too large."""
-        self.rest: bytes | None = None
-        """What waits for this connection's turn, from `_at` on: see `go_on`."""
+        """Bytes still to come of a packet that was too large, and is left out."""
+        self.unprocessed: bytes | None = None
+        """Bytes that wait for this connection's turn, from `_at` on: see `go_on`."""
         self._at = 0
 
     @property
@@ -148,11 +149,11 @@ class Relay(FastPath, ABC):
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk. Raises MqttError: what `out` and `answers` hold is valid and must still be sent."""
-        if self.alike(chunk):
+        if self.takes_fast_path(chunk):
             self.out.append(chunk)
             return
         pos = 0
-        if self._partial is not None and len(chunk) > LONG and not self.meter.work.full:
+        if self._partial is not None and len(chunk) > LONG_BYTES and not self.meter.work.iteration_is_full:
             pos = self._complete(chunk)
         if self.stopped:
             return
@@ -161,26 +162,26 @@ class Relay(FastPath, ABC):
             if ready is None:
                 return
             chunk, pos = ready, 0
-        if self.meter.work.full:
+        if self.meter.work.iteration_is_full:
             self._wait(chunk, pos)
         else:
             self._run(chunk, pos)
 
     def go_on(self) -> None:
-        """Look at some of what waits, for it is this connection's turn. Raises MqttError, as `feed`."""
-        rest = self.rest
+        """Process a slice of what waits: it is this connection's turn. Raises MqttError, as `feed`."""
+        rest = self.unprocessed
         if rest is not None:
-            self.rest = None
+            self.unprocessed = None
             self._at_packet_start = True
             self._run(rest, self._at)
 
     def release(self) -> None:
         """Drop what is held here: the connection ends."""
-        self._partial = self.rest = None
+        self._partial = self.unprocessed = None
         self._let_go()
 
     def _complete(self, chunk: bytes) -> int:
-        """Look at the packet whose end this long chunk brings: where the next begins; 0 if it brings none.
+        """Process the packet whose end this long chunk brings: where the next begins; 0 if it brings none.
 
         `_gather` would copy all of the chunk to the few bytes before it.
         """
@@ -196,10 +197,10 @@ class Relay(FastPath, ABC):
         return missing
 
     def _gather(self, chunk: bytes) -> bytes | None:
-        """What can be looked at now that this chunk is there; None if that is nothing."""
-        if self.rest is not None:
+        """What can be processed now that this chunk is there; None for nothing."""
+        if self.unprocessed is not None:
             # Reading is paused; this chunk was already in flight.
-            self.rest = self.rest[self._at :] + chunk
+            self.unprocessed = self.unprocessed[self._at :] + chunk
             self._at = 0
             return None
         if self._partial is not None:
@@ -226,14 +227,14 @@ class Relay(FastPath, ABC):
         meter = self.meter
         messages_before = meter.messages
         effort_before = meter.effort
-        effort_max = min(effort_before + SLICE, meter.effort_left)
+        effort_max = min(effort_before + SLICE_EFFORT, meter.effort_left)
         acknowledged = 0
         head, alike_size = self._head, self._size
         stop = min(end, pos + alike_size * RUN_PACKETS) if alike_size else end
         try:
             while pos < stop:
                 if chunk.startswith(head, pos) and pos + alike_size <= end:
-                    nxt = self._end_of_alike(chunk, pos, stop)
+                    nxt = self._end_of_run(chunk, pos, stop)
                     if nxt > pos:
                         passed = (nxt - pos) // alike_size
                         meter.messages += passed
@@ -302,8 +303,8 @@ class Relay(FastPath, ABC):
             # An acknowledgement is no message, but uses up the device's budget for this second as one does.
             meter.messages_left -= acknowledged
             passed = meter.messages - messages_before + acknowledged
-            # Beside the effort: one for every 8 packets that passed, and one for every 2,048 bytes looked at.
-            # That is the turn's work alone, and not the device's.
+            # One more for every 8 packets that passed, and for every 2,048 bytes looked at: for the loop's
+            # iteration alone, and not for the device's second.
             meter.work.add(meter.effort - effort_before + (passed >> 3) + (pos - began >> 11))
         if pos < end and self._at_packet_start and not self.stopped:
             self._wait(chunk, pos)
@@ -311,7 +312,7 @@ class Relay(FastPath, ABC):
             self._let_go()
 
     def _by_cached_verdict(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
-        """What `handle` would answer to a PUBLISH on a topic seen before, without taking the packet apart.
+        """What `handle` would return for a PUBLISH on a topic seen before, without decoding the packet.
 
         Only for QoS 0 and 1 without properties. `_NOT_CACHED` leaves the packet to `handle`.
         """
@@ -343,7 +344,7 @@ class Relay(FastPath, ABC):
         replacement: bytes | None = None
         if cached.sealer is not None:
             if payload_at == end:
-                # Too rare for a way of its own: `handle` seals it, too.
+                # Too rare to be worth a case here: `handle` seals it too.
                 return _NOT_CACHED
             replacement = rebuilt(data, pos, body_at, payload_at, cached.sealer.seal(data[payload_at:end]))
             if len(replacement) > self.receiver_max_size:
@@ -352,7 +353,7 @@ class Relay(FastPath, ABC):
             # One more for every 256 bytes.
             self.meter.effort += EFFORT_SEALED + (end - payload_at >> 8)
         else:
-            self._keep_example(data, pos, at, payload_at, end)
+            self._keep_header(data, pos, at, payload_at, end)
         self.meter.messages += 1
         self.meter.effort += EFFORT_CACHED
         if first & 2:
@@ -360,10 +361,12 @@ class Relay(FastPath, ABC):
         return replacement
 
     def _wait(self, chunk: bytes, pos: int) -> None:
-        self.rest, self._at = chunk, pos
+        """Keep a chunk from `pos` on until it is this connection's turn."""
+        self.unprocessed, self._at = chunk, pos
         self._at_packet_start = False
 
     def _keep(self, chunk: bytes, pos: int, need: int) -> None:
+        """Keep the beginning of a packet until `need` bytes of it are there."""
         self._let_go()
         self._hold(len(chunk) - pos)
         self._partial = bytearray(chunk[pos:])
@@ -385,6 +388,6 @@ class Relay(FastPath, ABC):
         self._held = 0
 
     def acknowledged(self, data: bytes, pos: int, end: int, qos: int) -> bytes | None:
-        """A PUBACK or PUBREC passes, and after it the answers of ours that waited for it."""
+        """A PUBACK or PUBREC passes, followed by answers of ours that had to wait for it."""
         due = self.other_ledger.acknowledged(qos)
         return data[pos:end] + due if due else None

@@ -1,7 +1,7 @@
 """A connection before it is established: the CONNECT, who sent it, and the bus's CONNACK.
 
-Owns what comes in pieces or too early, and the CONNECT for as long as it is needed. Must not know in which
-state it is: `gateway.connection.transition_table` calls what fits.
+Owns what comes in pieces or too early, and the CONNECT for as long as it is needed. Must not know which state
+it is in: `gateway.connection.transition_table` calls the handler that fits.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from gateway.connection.events import (
 )
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
-from gateway.connection.transition_outcomes import Accepted, Over, Result
+from gateway.connection.transition_outcomes import Accepted, Ended, Result
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError
@@ -60,49 +60,49 @@ from gateway.policy.engine.limits import CONNACK_BYTES_MAX, CONNECT_BYTES_MAX
 
 
 class Opening:
-    """What a connection is until the bus said yes."""
+    """What a connection is until the bus has accepted its CONNECT."""
 
     __slots__ = ("_connect", "_context", "_device", "_early", "_established", "terms")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._early = bytearray()
-        """What can't be looked at yet: a CONNECT in pieces, then what the device sent after it."""
+        """Bytes that can't be processed yet: a CONNECT in pieces, then what the device sent after it."""
         self._connect: Connect | None = None
         self.terms: Terms | None = None
         self._established: EstablishedConnection | None = None
         self._device: Device | None = None
-        """Who sent the CONNECT, for as long as `_established` is not there to know it."""
+        """The authenticated device, while `_established` is not there to hold it."""
 
     @property
     def established(self) -> EstablishedConnection:
-        """The connection as it will be, from when it is known who is there."""
+        """The connection as it will be when established. RuntimeError before the device is authenticated."""
         if self._established is None:
-            raise RuntimeError("nobody is there yet")
+            raise RuntimeError("nobody is authenticated yet")
         return self._established
 
     @property
     def device(self) -> Device | None:
-        """Whose it is, once authenticated."""
+        """The device, once authenticated."""
         return self._established.device if self._established else self._device
 
     @property
     def identity(self) -> Identity | None:
-        """Who is there, once authenticated."""
+        """What the rules are asked with, once authenticated."""
         return self._established.identity if self._established else None
 
     @property
-    def asked(self) -> Connect | None:
-        """The CONNECT, from when it is whole until it is known who sent it."""
+    def pending_connect(self) -> Connect | None:
+        """The CONNECT, from when all of it has come until its sender is authenticated."""
         return self._connect
 
     @property
-    def tls(self) -> Meter | None:
-        """What undoing the device's TLS may cost in this second, once authenticated."""
-        return self._established.tls if self._established else None
+    def tls_meter(self) -> Meter | None:
+        """What decrypting the device's TLS may cost in this second, once authenticated."""
+        return self._established.tls_meter if self._established else None
 
     def end(self) -> list[Command]:
-        """The connection ends: drop what is held; what is still to be reported to the admins."""
+        """The connection ends: drop what is held. Returns the reports that are still to be made."""
         self._connect = None
         self._early = bytearray()
         return self._established.end() if self._established else []
@@ -159,25 +159,25 @@ class Opening:
         """It is this device: its CONNECT goes to the bus, or is refused for what it asks."""
         connect, terms = self._connect_and_terms()
         self._device = event.device
-        refusals = Reports()
+        reports_kept = Reports()
         try:
             client_id = (terms.assigned or connect.client_id).decode()
             identity = identity_of(event.device, event.grant, client_id)
-            authorizer = Authorizer(self._context, identity, refusals)
+            authorizer = Authorizer(self._context, identity, reports_kept)
             packet, reports = bus_connect(connect, terms, authorizer, self._context)
-            opening = encode_connect(packet)
-            check_sealed_will(len(opening), terms, self._context)
+            encoded = encode_connect(packet)
+            check_sealed_will(len(encoded), terms, self._context)
             holder = count_holdings(packet, authorizer, self._context)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report or refused_connect(error))
         except MqttError as error:
             return self._broken(error, refused_connect(error))
         self._established = EstablishedConnection(
-            self._context, terms, event.device, authorizer, reports=refusals, holder=holder
+            self._context, terms, event.device, authorizer, reports=reports_kept, holder=holder
         )
         # Password and will are not kept for the life of the connection.
         self._connect = self._device = None
-        return Accepted([*reports, OpenBus(opening)])
+        return Accepted([*reports, OpenBus(encoded)])
 
     def _connect_and_terms(self) -> tuple[Connect, Terms]:
         if self._connect is None or self.terms is None:
@@ -185,7 +185,7 @@ class Opening:
         return self._connect, self.terms
 
     def authentication_failed(self, event: AuthenticationFailed) -> Result:
-        """It is not known who sent it, or nobody is let in now."""
+        """The credentials are not valid, or could not be checked now."""
         return self._refuse(event.reason, "authentication failed")
 
     # The bus's answer
@@ -207,14 +207,13 @@ class Opening:
             return self._broken(error)
         if connack.code:
             return self._refused_by_bus(connack, data[:end])
-        # Sealed, a message is longer, by its device's id too: a lower longest packet is announced.
         sealing = established.sealing_device_id
         answer = connack_for(data[:end], connack, established.terms, sealing_device_id=sealing)
         if len(answer) > established.terms.delivered_max_size:
-            return Over([], "the CONNACK is longer than the device takes")
+            return Ended([], "the CONNACK is longer than the device takes")
         established.begin(connack)
         self._context.counters.connections_opened += 1
-        self._context.bus_trusts_us = True
+        self._context.bus_accepted_credentials = True
         return Accepted([SendToDevice(answer), Established()], self._take_early(data[end:]))
 
     def _take_early(self, of_bus: bytes) -> tuple[BusBytes | DeviceBytes, ...]:
@@ -223,22 +222,22 @@ class Opening:
         early: list[BusBytes | DeviceBytes] = [BusBytes(of_bus)] if of_bus else []
         return (*early, DeviceBytes(of_device)) if of_device else tuple(early)
 
-    def _refused_by_bus(self, connack: Connack, raw: bytes) -> Over:
+    def _refused_by_bus(self, connack: Connack, raw: bytes) -> Ended:
         established = self.established
         established.holder.refused()
         version = established.terms.version
-        will = established.terms.will is not None and self._context.bus_trusts_us
+        will = established.terms.will is not None and self._context.bus_accepted_credentials
         code, why = refusal_of_bus(connack.code, version, for_its_will=will)
         own = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
-        return Over([SendToDevice(raw if code == connack.code else own)], why)
+        return Ended([SendToDevice(raw if code == connack.code else own)], why)
 
     def bus_unavailable(self, event: BusUnavailable) -> Result:
-        """There is no bus to answer."""
+        """The bus could not be reached, or did not answer."""
         if not event.connect_sent:
             self.established.holder.refused()
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 
-    # Other ends. Perhaps the bus has the CONNECT already, and the will with it: it gets a DISCONNECT.
+    # Other endings. The bus may have the CONNECT already, and the will with it: it gets a DISCONNECT.
 
     def policy_changed(self, event: PolicyChanged) -> Result:
         """Other rules are in force, and the bus may have the will."""
@@ -255,22 +254,22 @@ class Opening:
         return self._refuse(Reason.NOT_AUTHORIZED, event.why, SendToBus(DISCONNECT))
 
     def kicked(self, event: Kicked) -> Result:
-        """An administrator ends it before it is established; no CONNACK says that."""
-        return Over([], event.why)
+        """An administrator ends it before it is established. No code of a CONNACK says that."""
+        return Ended([], event.why)
 
     def stop(self, _: ShuttingDown) -> Result:
-        """The gateway stops, and the bus was asked."""
-        return Over([SendToBus(DISCONNECT)], "the gateway stops")
+        """The gateway stops, and the bus may have the CONNECT."""
+        return Ended([SendToBus(DISCONNECT)], "the gateway stops")
 
     def _refuse(
         self, reason: Reason, why: str, *before: Report | SendToBus, version: Version | None = None
-    ) -> Over:
+    ) -> Ended:
         self._context.counters.connections_refused[reason] += 1
         version = version or (self.terms.version if self.terms else Version.V311)
         code = reason if version is Version.V5 else return_code(reason)
         refusal = encode_connack(Connack(session_present=False, code=code, properties=[]), version)
-        return Over([*before, SendToDevice(refusal)], why)
+        return Ended([*before, SendToDevice(refusal)], why)
 
-    def _broken(self, error: MqttError, *before: Report) -> Over:
+    def _broken(self, error: MqttError, *before: Report) -> Ended:
         self._context.counters.protocol_errors += 1
-        return Over([*before], f"{type(error).__name__}: {error}")
+        return Ended([*before], f"{type(error).__name__}: {error}")

@@ -1,7 +1,7 @@
-"""Packet identifiers of QoS 2 whose handshake ends in the gateway: those that a connection has to remember.
+"""Sets of packet identifiers: those at QoS 2 whose handshake ends in the gateway, which has to remember them.
 
-Most connections remember none, and share one empty set: each of its own would take 216 bytes. Where there are
-thousands one more costs no copy of the others.
+Most connections remember none, and share one empty frozenset: an own set would take 216 bytes. A set with
+members is changed in place, so that adding one to thousands copies nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PacketIds: TypeAlias = frozenset[int] | set[int]
 
 
 def with_id(ids: PacketIds, packet_id: int) -> PacketIds:
-    """`ids` and this one: to be used in the place of `ids`, which may have changed."""
+    """`ids` with this one added. Use the result in place of `ids`, which may have changed."""
     if isinstance(ids, frozenset):
         return {packet_id}
     ids.add(packet_id)
@@ -22,7 +22,7 @@ def with_id(ids: PacketIds, packet_id: int) -> PacketIds:
 
 
 def without_id(ids: PacketIds, packet_id: int) -> PacketIds:
-    """`ids` less this one, likewise."""
+    """`ids` without this one, likewise."""
     if isinstance(ids, frozenset):
         return ids
     ids.discard(packet_id)

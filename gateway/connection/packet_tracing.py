@@ -3,15 +3,15 @@
     device -> gateway  PUBLISH devices/lamp-1/state/locked    refused, acl/roles/sensor.toml:9
     gateway -> device  PUBACK, code 0x87
 
-A packet that goes on as it came is one line, from one end to the other; one that is changed, answered or left
+A packet that passes unchanged is one line, from one end to the other; one that is changed, answered or left
 out has a line for each side that sees it. Verdicts are asked of the connection's own authorizer, which
 changes nothing; what the rules do not decide (room on the bus, a rate) shows in the code of the answer,
-and in the audit events beside these lines. What it costs to look counts as the device's effort: of a flood
-only the beginning of a chunk is read, and nothing in a turn of the event loop that is full.
+and in the audit events beside these lines. Tracing counts as the device's effort: of a flood only the
+beginning of a chunk is read, and nothing in an iteration of the event loop that is full.
 
-Never shown: payloads, user properties, user names and passwords, tokens. Costs nothing while nobody looks:
-`TracedConnection` takes the place of a connection for that time. Whoever takes the lines says how many there
-may be; of the others only the number is kept.
+Never shown: payloads, user properties, user names and passwords, tokens. Costs nothing while nobody traces:
+`TracedConnection` takes the place of a connection for that time. Whoever gets the lines says how many there
+may be; the others are only counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import BusBytes, DeviceBytes, Event
 from gateway.connection.opening import Opening
-from gateway.connection.transition_outcomes import Outcome, Over
+from gateway.connection.transition_outcomes import Ended, Outcome
 from gateway.connection.transition_table import State
 from gateway.connection.verdict_cache import CachedVerdict, topic_text
 from gateway.mqtt.decode import decode_subscribe
@@ -48,21 +48,21 @@ if TYPE_CHECKING:
     from gateway.connection.authorizer import Authorizer
 
 _FILTERS_MAX = 32
-"""Topic filters of a packet that are shown."""
+"""Topic filters of one packet that are shown, at most."""
 PACKETS_READ_MAX = 1_000
-"""Packets that are read of one chunk. A chunk may hold 30,000, each of two microseconds."""
+"""Packets of one chunk that are read, at most. A chunk may hold 30,000, of two microseconds each."""
 _EFFORT_READ = 2
-"""What reading a packet costs, in effort (`gateway.connection.device_budgets`)."""
+"""Effort of reading a packet (`gateway.connection.device_budgets`)."""
 DEVICE, GATEWAY, BUS = "device", "gateway", "bus"
 
 
 class ConnectionTrace:
-    """What is shown of one connection."""
+    """Makes the lines that show one connection."""
 
     def __init__(
         self, put: Callable[[Shown], None], room: Callable[[], bool], missed: Callable[[], None]
     ) -> None:
-        """`put` takes a line. `room` says whether one more may be made now; it counts if not.
+        """`put` gets each line. `room` says whether one more may be made now, and counts it if not.
 
         `missed` is called when packets came that were neither shown nor counted.
         """
@@ -71,18 +71,18 @@ class ConnectionTrace:
         self._missed = missed
         self._from_device: PacketReader | None = None
         self._from_bus: PacketReader | None = None
-        """None until the next packet begins: a look that begins in the middle of one leaves that out."""
+        """None until the next packet begins: if tracing starts in the middle of one, that one is left out."""
         self._aliases: dict[int, bytes] = {}
         self._came: list[tuple[str, Packet, Shown]] = []
-        """What came in with the event that is taken now."""
+        """Side, packet and line of what came with the event that is being handled."""
 
     def connects(self, opening: Opening) -> None:
-        """Show the CONNECT, if it is still there."""
-        if opening.asked is not None:
-            self._put({"from": DEVICE, "to": GATEWAY, **connect_shown(opening.asked)})
+        """Show the CONNECT, if it is still kept."""
+        if opening.pending_connect is not None:
+            self._put({"from": DEVICE, "to": GATEWAY, **connect_shown(opening.pending_connect)})
 
     def before(self, event: Event, stage: Opening | EstablishedConnection) -> None:
-        """This event is to be taken."""
+        """The connection is about to handle this event."""
         if not isinstance(stage, EstablishedConnection):
             return
         if isinstance(event, DeviceBytes):
@@ -98,11 +98,11 @@ class ConnectionTrace:
     def _read(
         self, side: str, reader: PacketReader | None, data: bytes, stage: EstablishedConnection
     ) -> PacketReader | None:
-        """The reader as it goes on; None if it has to begin anew, with a packet that begins a chunk."""
+        """Read a chunk. Returns the reader; None if it has to start again where a packet begins."""
         if reader is None:
             return None
         meter = (stage.upstream if side == DEVICE else stage.downstream).meter
-        if meter.work.full:
+        if meter.work.iteration_is_full:
             self._missed()
             return None
         for read, packet in enumerate(reader.feed(data)):
@@ -111,7 +111,7 @@ class ConnectionTrace:
                 return None
             meter.effort += _EFFORT_READ
             meter.work.add(_EFFORT_READ)
-            # The alias has to be learned though there is no room to show it.
+            # Its alias has to be learned even if there is no room to show it.
             publish = (
                 self._publish(packet, stage.terms.version) if packet.kind == PacketType.PUBLISH else None
             )
@@ -122,9 +122,9 @@ class ConnectionTrace:
             line = shown(packet, stage.terms.version)
             try:
                 if publish is not None:
-                    line |= self._judged(side, packet, publish, stage.authorizer)
+                    line |= self._decided(side, packet, publish, stage.authorizer)
                 elif packet.kind == PacketType.SUBSCRIBE and side == DEVICE:
-                    line |= _filters_judged(packet, stage)
+                    line |= _filters_decided(packet, stage)
             except MqttError as error:
                 line["fault"] = str(error)
             self._came.append((side, packet, line))
@@ -141,7 +141,7 @@ class ConnectionTrace:
         if alias and publish.topic:
             self._aliases[alias] = publish.topic
 
-    def _judged(self, side: str, packet: Packet, publish: Publish, authorizer: Authorizer) -> Shown:
+    def _decided(self, side: str, packet: Packet, publish: Publish, authorizer: Authorizer) -> Shown:
         line: Shown = {}
         topic = publish.topic
         if not topic:
@@ -159,14 +159,14 @@ class ConnectionTrace:
         else:
             cached = authorizer.receive(name)
             decision = cached.decision
-            if not cached.sensitive:  # else its size counts as it was before it was sealed
+            if not cached.sensitive:  # else the size before sealing would count, which is not known here
                 decision = decision.with_message(0, publish.retain, size)
         if cached.sensitive:
             line["sensitive"] = True
         return line | _verdict(decision, observed=_observed(authorizer, cached, decision))
 
     def after(self, commands: list[Command], stage: Opening | EstablishedConnection) -> None:
-        """The event is taken, and this is the answer."""
+        """The connection has handled the event, and returned these commands."""
         came, self._came = self._came, []
         version = stage.terms.version if stage.terms is not None else Version.V311
         to_bus = [packet for one in commands if type(one) is SendToBus for packet in _packets(one.data)]
@@ -176,20 +176,20 @@ class ConnectionTrace:
                 relay.meter.effort += _EFFORT_READ * len(packets)
                 relay.meter.work.add(_EFFORT_READ * len(packets))
         passed = {
-            DEVICE: Counter(packet.mark for packet in to_bus),
-            BUS: Counter(packet.mark for packet in to_device),
+            DEVICE: Counter(packet.fingerprint for packet in to_bus),
+            BUS: Counter(packet.fingerprint for packet in to_device),
         }
         for side, packet, line in came:
             other = BUS if side == DEVICE else DEVICE
-            went = passed[side][packet.mark] > 0
+            went = passed[side][packet.fingerprint] > 0
             if went:
-                passed[side][packet.mark] -= 1
+                passed[side][packet.fingerprint] -= 1
             self._put({"from": side, "to": other if went else GATEWAY, **line})
         for to, packets, source in ((BUS, to_bus, DEVICE), (DEVICE, to_device, BUS)):
             own = passed[source]
             for packet in packets:
-                if own[packet.mark] > 0:
-                    own[packet.mark] -= 1
+                if own[packet.fingerprint] > 0:
+                    own[packet.fingerprint] -= 1
                     if self._room():
                         self._put({"from": GATEWAY, "to": to, **shown(packet, version)})
 
@@ -206,17 +206,17 @@ def _observed(authorizer: Authorizer, cached: CachedVerdict, decision: Decision)
     return not decision.allowed and authorizer.observes(cached.topic, decision)
 
 
-def _filters_judged(packet: Packet, stage: EstablishedConnection) -> Shown:
+def _filters_decided(packet: Packet, stage: EstablishedConnection) -> Shown:
     if packet.size > len(packet.head):
         return {}
-    subscribe = decode_subscribe(packet.head, packet.body, packet.size, stage.terms.version, least=0)
-    judged: list[Mapping[str, object]] = []
+    subscribe = decode_subscribe(packet.head, packet.body, packet.size, stage.terms.version, filters_min=0)
+    decided: list[Mapping[str, object]] = []
     for one in subscribe.subscriptions[:_FILTERS_MAX]:
         name = one.filter.decode("utf-8", "backslashreplace")
         decision = stage.authorizer.subscribe(name)
         seen = not decision.allowed and stage.authorizer.observes(unshared(name), decision)
-        judged.append({"filter": name, "qos": one.qos, **_verdict(decision, observed=seen)})
-    return {"filters": judged}
+        decided.append({"filter": name, "qos": one.qos, **_verdict(decision, observed=seen)})
+    return {"filters": decided}
 
 
 def _verdict(decision: Decision, *, observed: bool = False) -> Shown:
@@ -231,16 +231,16 @@ def _verdict(decision: Decision, *, observed: bool = False) -> Shown:
 
 
 class TracedConnection(DeviceConnection):
-    """A connection somebody looks at: the same in all it does, and each chunk takes the long way."""
+    """A connection that is traced: it does the same, but each chunk becomes an event."""
 
     __slots__ = ("_depth", "_over", "_trace")
 
     def __init__(self, plain: DeviceConnection, trace: ConnectionTrace) -> None:
-        self._take_over(plain)
+        self._become(plain)
         self.established = None
         self._trace = trace
         self._depth = 0
-        self._over: Over | None = None
+        self._over: Ended | None = None
 
     def show_connect(self) -> None:
         """Show the CONNECT, if it is not answered yet."""
@@ -248,14 +248,14 @@ class TracedConnection(DeviceConnection):
             self._trace.connects(self._stage)
 
     def receive(self, event: Event) -> list[Command]:
-        """Take an event, and show what it was and what came of it."""
+        """Handle an event, and show what it was and what came of it."""
         self._trace.before(event, self._stage)
         self._depth += 1
         try:
             commands = super().receive(event)
         finally:
             self._depth -= 1
-        if not self._depth:  # what came early is taken within another event, and its answers are among those
+        if not self._depth:  # bytes that came early are handled within another event, and shown with that one
             self._trace.after(commands, self._stage)
             if self._over is not None:
                 self._trace.ends(self._over.why)
@@ -263,7 +263,7 @@ class TracedConnection(DeviceConnection):
         return commands
 
     def _follow(self, after: Mapping[type[Outcome], State], outcome: Outcome) -> list[Command]:
-        if isinstance(outcome, Over):
+        if isinstance(outcome, Ended):
             self._over = outcome
         return super()._follow(after, outcome)
 
@@ -272,7 +272,7 @@ class TracedConnection(DeviceConnection):
         self.established = None
 
     def untraced(self) -> DeviceConnection:
-        """The connection as it is when nobody looks."""
+        """The same connection, no longer traced."""
         plain = DeviceConnection.__new__(DeviceConnection)
-        plain._take_over(self)  # noqa: SLF001 - of the same class
+        plain._become(self)  # noqa: SLF001 - of the same class
         return plain

@@ -1,6 +1,6 @@
-"""What passed of one connection, added to the process's counters once a second: nothing per message.
+"""Adds the messages that passed on one connection to the process's counters: once a second, not per message.
 
-Reads what the two relays count for themselves. Must not know what was decided about it.
+Reads what the two relays count anyway. Must not know what was decided about them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _BY_QOS = tuple((direction, qos) for direction in (FROM_DEVICES, TO_DEVICES) for
 
 
 class PassedMessages:
-    """Of one connection, as far as it is counted."""
+    """The messages that passed on one connection, and how many of them are counted."""
 
     __slots__ = ("_counted", "_counters", "_downstream", "_upstream")
 
@@ -21,7 +21,7 @@ class PassedMessages:
         self._upstream = upstream
         self._downstream = downstream
         self._counted = 0, 0, 0, 0
-        """Of QoS 1 and 2 from the device, and to it."""
+        """At QoS 1 and 2 from the device, then at QoS 1 and 2 to it."""
 
     def count(self) -> None:
         """Add what passed since the last time."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Never
 
 from gateway.connection.bus_holdings import Holdings
-from gateway.connection.connects_without_revoked_will import WillsTakenBack
+from gateway.connection.connects_without_revoked_will import RevokedWills
 from gateway.connection.device_budgets import Budgets
 from gateway.connection.process_counters import Counters
 from gateway.keys.key_ring import KeyRing
@@ -32,18 +32,18 @@ class Context:
     now: Callable[[], int]
     """Unix milliseconds."""
     new_client_id: Callable[[], str]
-    """A client id that nobody has."""
+    """Returns a client id that nobody has."""
     counters: Counters = field(default_factory=Counters)
     recorder: UsageRecorder = field(default_factory=UsageRecorder)
     budgets: Budgets = field(default_factory=Budgets)
     holdings: Holdings = field(default_factory=Holdings)
     on_deny: OnDeny = OnDeny.DROP
     on_denied_will: OnDeniedWill = OnDeniedWill.REFUSE
-    wills_taken_back: WillsTakenBack = field(default_factory=WillsTakenBack)
+    revoked_wills: RevokedWills = field(default_factory=RevokedWills)
     bus_username: bytes | None = None
     bus_password: bytes | None = field(default=None, repr=False)
     bus_speaks_v5: bool = True
     bus_packet_max: int = ANY_SIZE
-    """Longest packet that the bus takes, in bytes, as it said last."""
-    bus_trusts_us: bool = False
-    """Whether the bus has taken the gateway's credentials since it started."""
+    """Longest packet that the bus accepts, in bytes, by its last CONNACK."""
+    bus_accepted_credentials: bool = False
+    """Whether the bus has accepted the gateway's credentials since the gateway started."""

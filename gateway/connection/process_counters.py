@@ -1,4 +1,4 @@
-"""What the data path counts: plain integers, read when somebody asks (`gateway.observe.metrics`)."""
+"""What the data path counts: plain integers, which `gateway.observe.metrics` reads."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Counters:
         default_factory=Counter,
         metadata={"help": "PUBLISH packets that went on.", "labels": ("direction", "qos")},
     )
-    """Of QoS 1 and 2; those of QoS 0 are the rest of all that came and did not end here."""
+    """At QoS 1 and 2. Those at QoS 0 are all that came, less these and less `messages_ended`."""
     messages_ended: Counter[str] = field(
         default_factory=Counter,
         metadata={

@@ -1,7 +1,7 @@
 """Requests of a device to the gateway's own services, and their answers, as PUBLISH packets.
 
-A request ends here and its answer begins here: neither ever reaches the bus. What is asked and what is
-answered is `gateway.services`' to know.
+Requests end and answers begin in the gateway: neither ever reaches the bus. What they say is for
+`gateway.services` to know.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _JSON = b"\x01\x01" + string_property(PropertyId.CONTENT_TYPE, "application/json
 
 
 def call_of(service: Service, packet: Publish, payload: bytes) -> Call:
-    """What a PUBLISH asks of a service. Raises MqttError for an impossible Response Topic."""
+    """The call that a PUBLISH makes of a service. Raises MqttError for an invalid Response Topic."""
     topic = find(packet.properties, PropertyId.RESPONSE_TOPIC) if packet.properties else None
     text = None if topic is None else decode_utf8(topic)
     if text is not None and name_fault(text):
@@ -46,7 +46,7 @@ def answer_packet(answer: Answer, payload: bytes, version: Version, identifiers:
 
 
 def answer_within(most: int, answer: Answer, version: Version, identifiers: bytes) -> bytes:
-    """The same in at most `most` bytes: that it is too large, or nothing if not even that has room."""
+    """The same in at most `most` bytes, else with the payload TOO_LARGE; empty if even that is too long."""
     for payload in (answer.payload, TOO_LARGE):
         packet = answer_packet(answer, payload, version, identifiers)
         if len(packet) <= most:

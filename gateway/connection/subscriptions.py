@@ -1,8 +1,8 @@
-"""SUBSCRIBE, judged filter by filter, and its SUBACK, put together again in order (MQTT 5, 3.8, 3.9).
+"""SUBSCRIBE, decided filter by filter, and its SUBACK, put together again in order (MQTT 5, 3.8, 3.9).
 
-Owns which SUBSCRIBEs wait for the bus and how many filters a connection holds. Those for the gateway's
-own service topics stay here: the bus never hears of them. That a filter was allowed is no right to what
-it matches: `gateway.connection.downstream` asks for each topic.
+Owns which SUBSCRIBEs wait for the bus and how many filters a connection holds. Filters for the gateway's own
+service topics stay here: the bus never sees them. That a filter was allowed gives no right to what it
+matches: `gateway.connection.downstream` decides about each topic.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from itertools import islice
 
 from gateway.connection.audit_vocabulary import refused_subscribe
 from gateway.connection.authorizer import Authorizer
-from gateway.connection.bus_holdings import Holder, Kind
-from gateway.connection.device_budgets import EFFORT_TAKEN_APART, SLICE, Budget
+from gateway.connection.bus_holdings import ConnectionHoldings, Kind
+from gateway.connection.device_budgets import EFFORT_TAKEN_APART, SLICE_EFFORT, Budget
 from gateway.connection.limit_reports import too_many_filters
 from gateway.connection.one_way_relay import UNFINISHED
 from gateway.connection.process_context import NONE, Context
@@ -46,20 +46,20 @@ from gateway.policy.engine.policy import Action
 _FAILURE_311 = 0x80
 """The code of a filter that is refused (MQTT 3.1.1, 3.9.3)."""
 _NO_LOCAL = 0x04
-"""The bit of a filter's options (MQTT 5, 3.8.3.1)."""
+"""Its bit in the options of a filter (MQTT 5, 3.8.3.1)."""
 _OWN_BYTES_MAX = 131_072
-"""Bytes of filters for the gateway's own topics: each is kept whole, for answers are matched with it."""
+"""Bytes of filters for the gateway's own topics: each is kept whole, to match answers with it."""
 _OWN_BYTES_PER_PACKET = 64
-"""Bytes of these filters that are matched with a topic for the effort of one packet."""
+"""Bytes of those filters that can be matched with a topic for the effort of one packet."""
 _KEPT_BYTES_MAX = 128
 """Longest filter that is kept as it is, in bytes; of a longer one a digest is kept."""
 _LENGTH_SHIFT = 4
-"""A filter costs one more for every 16 bytes, as the topic of a PUBLISH does."""
+"""Right shift: a filter costs one effort for every 16 bytes, as the topic of a PUBLISH does."""
 _DIGEST = b"\0"
-"""How a digest begins, as no filter does [MQTT-4.7.3-2]."""
+"""First byte of a digest, which no filter has [MQTT-4.7.3-2]."""
 
 _OF_BUS = 0xFF
-"""Where the bus gives the code: no reason code is this one (MQTT 5, 2.4)."""
+"""Stands for a code that the bus will give; it is no reason code (MQTT 5, 2.4)."""
 _KEPT_CODES_MAX = 65_536
 """Codes of ours that wait for those of the bus, on one connection. A packet has 4,096 filters at most."""
 _Waiting = list[tuple[int, bytes]] | tuple[()]
@@ -68,8 +68,8 @@ gives all. In order, for a packet id may come twice. Most connections wait for n
 _NOTHING: tuple[()] = ()
 
 
-class _Judged:
-    """A SUBSCRIBE, as far as its filters are judged."""
+class _PendingSubscribe:
+    """A SUBSCRIBE of whose filters the first `len(codes)` are decided."""
 
     __slots__ = ("changed", "codes", "granted", "identifier", "packet")
 
@@ -93,12 +93,12 @@ class Subscriptions:
         "_budget_share",
         "_context",
         "_filters",
+        "_filters_min",
         "_holder",
-        "_judged",
         "_kept_codes",
-        "_least",
         "_own",
         "_own_size",
+        "_pending",
         "_reports",
         "_subscribing",
         "_unrecorded",
@@ -111,16 +111,16 @@ class Subscriptions:
         context: Context,
         version: Version,
         reports: Reports,
-        holder: Holder,
+        holder: ConnectionHoldings,
         budget: Budget,
         *,
-        least: int = 1,
+        filters_min: int = 1,
     ) -> None:
-        """`least`: how many topic filters a packet has to have at least."""
+        """`filters_min`: how many topic filters a packet has to have at least."""
         self._budget = budget
         # Filters of this connection that its device's budget counts.
         self._budget_share = 0
-        self._least = least
+        self._filters_min = filters_min
         self._context = context
         self._holder = holder
         self._version = version
@@ -132,9 +132,9 @@ class Subscriptions:
         self._subscribing: _Waiting = _NOTHING
         self._unsubscribing: _Waiting = _NOTHING
         self._kept_codes = 0
-        # Of which a part is still to be judged.
-        self._judged: _Judged | None = None
-        # Those that are still to be recorded again.
+        # A SUBSCRIBE that took more than a slice of work.
+        self._pending: _PendingSubscribe | None = None
+        # Keys of filters whose decisions are still to be recorded again.
         self._unrecorded: list[bytes] | tuple[()] = _NOTHING
 
     @property
@@ -147,18 +147,20 @@ class Subscriptions:
     ) -> bytes | None:
         """What of a SUBSCRIBE goes to the bus; None for all of it, as it came.
 
-        UNFINISHED after a slice of work: a packet of thousands of filters takes several. What it costs is
-        counted here, for each filter when it is judged.
+        UNFINISHED after a slice of work: a packet of thousands of filters takes several. Its effort is
+        counted here, for each filter when it is decided.
         """
-        judged = self._judged
-        if judged is None:
-            judged = _Judged(decode_subscribe(data, body_at, end, self._version, least=self._least))
-        packet, codes, granted = judged.packet, judged.codes, judged.granted
-        self._decide_some(judged, authorizer)
+        pending = self._pending
+        if pending is None:
+            pending = _PendingSubscribe(
+                decode_subscribe(data, body_at, end, self._version, filters_min=self._filters_min)
+            )
+        packet, codes, granted = pending.packet, pending.codes, pending.granted
+        self._decide_some(pending, authorizer)
         if len(codes) < len(packet.subscriptions):
-            self._judged = judged
+            self._pending = pending
             return UNFINISHED
-        self._judged = None
+        self._pending = None
         if not granted:
             properties = encode_properties([], self._version)
             answers.append(encode_suback(packet.packet_id, properties, bytes(codes)))
@@ -167,29 +169,29 @@ class Subscriptions:
         self._subscribing = self._await_bus(
             self._subscribing, packet.packet_id, codes if has_own_codes else b"", authorizer.limits.in_flight
         )
-        if not judged.changed:
+        if not pending.changed:
             return None
         properties = encode_properties(packet.properties, self._version)
         return encode_subscribe(packet.packet_id, properties, granted)
 
-    def _decide_some(self, judged: _Judged, authorizer: Authorizer) -> None:
-        """Judge the next filters of a SUBSCRIBE, as many as fit into a slice of work; one at least."""
+    def _decide_some(self, pending: _PendingSubscribe, authorizer: Authorizer) -> None:
+        """Decide the next filters of a SUBSCRIBE, as many as fit into a slice of work; at least one."""
         meter, effort = self._budget.from_device, authorizer.filter_effort
-        most = meter.effort + SLICE
-        for one in islice(judged.packet.subscriptions, len(judged.codes), None):
+        most = meter.effort + SLICE_EFFORT
+        for one in islice(pending.packet.subscriptions, len(pending.codes), None):
             meter.effort += effort + (len(one.filter) >> _LENGTH_SHIFT)
-            code, subscription = self._decide(one, authorizer, judged.identifier)
-            judged.codes.append(code)
-            judged.changed = judged.changed or subscription is not one
+            code, subscription = self._decide(one, authorizer, pending.identifier)
+            pending.codes.append(code)
+            pending.changed = pending.changed or subscription is not one
             if subscription is not None:
-                judged.granted.append(subscription)
+                pending.granted.append(subscription)
             if meter.effort >= most:
                 return
 
     def _decide(
         self, one: Subscription, authorizer: Authorizer, identifier: bytes
     ) -> tuple[int, Subscription | None]:
-        """Our code for this filter, or `_OF_BUS`; and what goes to the bus, None for nothing."""
+        """Our code for this filter, or `_OF_BUS`; and what of it goes to the bus, None for nothing."""
         text = _filter_text(one.filter)
         if one.options & _NO_LOCAL and text.startswith("$share/"):
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
@@ -237,25 +239,25 @@ class Subscriptions:
         return _OF_BUS, one
 
     def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
-        """Whether the device, over all its connections, has no room for a filter that is new to this one."""
+        """Whether the device, over all its connections, may have no more filters than it has."""
         most_filters = limits.subscriptions_in_all
         if most_filters is None or self._holder.has(topic_filter):
             return False
         return self._holder.filters_kept + self._budget.filters >= most_filters
 
     def _count(self) -> None:
-        """Have the device's budget count the filters that are not counted as those of a session."""
+        """Have the device's budget count the filters that `ConnectionHoldings` does not count."""
         count = len(self._own) if self._holder.keeps else len(self._filters)
         self._budget.filters += count - self._budget_share
         self._budget_share = count
 
     def release(self) -> None:
-        """Give the budget its filters back: the connection ends."""
+        """Take these filters out of the budget: the connection ends."""
         self._budget.filters -= self._budget_share
         self._budget_share = 0
 
     def begin_recording(self) -> None:
-        """Have the decisions on the filters that are held recorded again: nobody asks for them again."""
+        """Have `record_some` record again the decisions on all filters of this connection."""
         self._unrecorded = list(self._filters) or _NOTHING
 
     @property
@@ -264,7 +266,7 @@ class Subscriptions:
         return bool(self._unrecorded)
 
     def record_some(self, authorizer: Authorizer) -> None:
-        """Do that for a few of them each second: all at once would hold up the loop, for many have them."""
+        """Do that for some of them, once a second: all connections at once would block the loop."""
         unrecorded = self._unrecorded
         if isinstance(unrecorded, tuple):
             return
@@ -273,7 +275,7 @@ class Subscriptions:
         if not unrecorded:
             self._unrecorded = _NOTHING
         held = [key.decode() for key in few if key in self._filters and not key.startswith(_DIGEST)]
-        # The turn's work alone: it is the gateway that wants it, and not the device.
+        # Counts for the loop's iteration alone: it is the gateway that wants it, and not the device.
         self._budget.from_device.work.add(len(held) * authorizer.filter_effort)
         for text in held:
             authorizer.record(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
@@ -292,8 +294,8 @@ class Subscriptions:
     def unsubscribe(
         self, data: bytes, body_at: int, end: int, authorizer: Authorizer, answers: list[bytes]
     ) -> bytes | None:
-        """What of an UNSUBSCRIBE goes to the bus; None for all of it. Nobody needs a right to hear less."""
-        packet = decode_unsubscribe(data, body_at, end, self._version, least=self._least)
+        """What of an UNSUBSCRIBE goes to the bus; None for all of it. Nobody needs a right to unsubscribe."""
+        packet = decode_unsubscribe(data, body_at, end, self._version, filters_min=self._filters_min)
         codes = bytearray()
         for_the_bus: list[bytes] = []
         for one in packet.filters:
@@ -315,7 +317,7 @@ class Subscriptions:
             answers.append(encode_unsuback(packet.packet_id, encode_properties([], self._version), own))
             return b""
         is_mixed = len(for_the_bus) < len(codes)
-        # An UNSUBACK of 3.1.1 says nothing of single filters.
+        # An UNSUBACK of 3.1.1 has no codes.
         own_codes = codes if is_mixed and v5 else b""
         self._unsubscribing = self._await_bus(
             self._unsubscribing, packet.packet_id, own_codes, authorizer.limits.in_flight
@@ -355,7 +357,7 @@ class Subscriptions:
         return packets
 
     def _take(self, packet_id: int, waiting: _Waiting) -> tuple[bytes | None, _Waiting]:
-        """Our codes for the oldest of this packet id, None if none waits; and what goes on waiting."""
+        """Our codes for the oldest packet of this id, None if none waits; and those that still wait."""
         for at, (waiting_id, codes) in enumerate(waiting):
             if waiting_id == packet_id and isinstance(waiting, list):
                 del waiting[at]
@@ -364,7 +366,7 @@ class Subscriptions:
         return None, waiting
 
     def _merged(self, data: bytes, body_at: int, end: int, codes: bytes) -> tuple[bytes, bytes]:
-        """The properties of the bus's answer, and its codes where ours leave a gap."""
+        """The properties of the bus's answer, and our codes with the bus's in place of each `_OF_BUS`."""
         reader = Reader(data, body_at + 2, end)
         properties = b""
         if self._version is Version.V5:
@@ -376,18 +378,18 @@ class Subscriptions:
 
 
 def _key(topic_filter: bytes) -> bytes:
-    """What is kept of a filter, which may have 65,535 bytes: of a long one a digest, marked as one."""
+    """What is kept of a filter, which may have 65,535 bytes: of a long one a digest."""
     if len(topic_filter) <= _KEPT_BYTES_MAX:
         return topic_filter
     return _DIGEST + blake2b(topic_filter, digest_size=16).digest()
 
 
 def _filter_text(topic_filter: bytes) -> str:
-    """A topic filter as text. Raises MqttError when it is none (MQTT 5, 4.7 and 4.8.2)."""
+    """A topic filter as text. Raises MqttError when it is not valid (MQTT 5, 4.7 and 4.8.2)."""
     text = decode_utf8(topic_filter)
     fault = filter_fault(text) or depth_fault(text)
     if fault:
-        # A filter like others, so far as its levels go: as on Mosquitto.
+        # Its levels are valid, so it is no malformed packet: as on Mosquitto.
         error = ProtocolError if fault in {NO_SHARED_FILTER, NO_SHARED_GROUP} else MalformedPacket
         raise error(f"the topic filter {fault}")
     return text

@@ -1,8 +1,8 @@
-"""For how many seconds an established connection needs no tick: most say nothing for most of the time.
+"""For how many seconds an established connection may rest, which is to get no ticks: most are mostly silent.
 
-A tick costs some five microseconds, and a thousand devices that send once a minute are given sixty thousand a
-minute. Between them nothing changes that could not be added up by the next one. Must not know who gives the
-ticks, nor what ends a rest (`gateway.net.device_side`: whatever comes).
+A tick costs some five microseconds, and a thousand devices that send once a minute would get sixty thousand a
+minute. What changes in the meantime can be added up by the next one. Must not know who gives the ticks, nor
+what ends a rest (`gateway.net.device_side`: any event).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 
 
 def seconds_of_rest(established: EstablishedConnection) -> int:
-    """Asked right after a tick: in how many seconds the next one has something to do, if nothing comes.
+    """After how many seconds a tick has something to do again, if nothing comes. Called right after a tick.
 
-    At most 1 if that is not known.
+    0 or 1: at the next tick.
     """
     upstream = established.upstream
     if (
-        not established.tls.budget.may_rest
+        not established.tls_meter.budget.may_rest
         or upstream.has_partial_packet
-        or upstream.rest is not None
+        or upstream.unprocessed is not None
         or established.downstream.waits
         or established.subscriptions.is_recording
     ):

@@ -1,4 +1,4 @@
-"""What a handler found out, where a list of commands is not all: it decides which state comes next.
+"""What a handler returns when more happened than a list of commands can say: it decides the next state.
 
     commands = handler(stage, event)          # a list: the state stays
     outcome = handler(stage, event)           # one of these: the row of the table says what comes next
@@ -16,35 +16,35 @@ from gateway.connection.events import BusBytes, DeviceBytes
 
 @dataclass(slots=True)
 class Accepted:
-    """What was waited for came, and is good."""
+    """What the connection waited for has come, and is valid."""
 
     commands: list[Command]
     early: tuple[BusBytes | DeviceBytes, ...] = ()
-    """What came with it or before its time: it happens in the next state."""
+    """Bytes that came with it, or too early: they are handled in the next state."""
 
 
 @dataclass(slots=True)
 class SaidGoodbye:
-    """The device's own DISCONNECT is on its way to the bus, which ended the will too."""
+    """The device's own DISCONNECT goes to the bus, which drops the will for it."""
 
     commands: list[Command]
 
 
 @dataclass(slots=True)
 class Fault:
-    """The device broke the protocol or a bound, and the bus has to answer first what came before."""
+    """The device broke the protocol or a bound, and the bus still has to answer what came before that."""
 
     commands: list[Command]
 
 
 @dataclass(slots=True)
-class Over:
+class Ended:
     """The connection ends. `why` is for the log."""
 
     commands: list[Command]
     why: str
 
 
-Outcome = Accepted | SaidGoodbye | Fault | Over
+Outcome = Accepted | SaidGoodbye | Fault | Ended
 Result = list[Command] | Outcome
 """What a handler returns."""

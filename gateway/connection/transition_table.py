@@ -1,7 +1,7 @@
 """The life of a connection as one table: (state, event) -> (handler, next state).
 
 A row holds the handler, and which state comes next after which outcome. A handler that returns plain
-commands leaves the state as it is; what else it may find out is in `gateway.connection.transition_outcomes`.
+commands leaves the state as it is; what else it may return is in `gateway.connection.transition_outcomes`.
 No handler knows in which state it is called, nor enters one: `gateway.connection.device_connection` does
 that, by this table alone. A missing entry is a fault of ours, not of a peer.
 
@@ -10,9 +10,9 @@ A device sends a message, breaks the protocol while the bus still owes it the PU
     state        event                       the handler returns                       next state
     ESTABLISHED  DeviceBytes(PUBLISH QoS 1)  [SendToBus(PUBLISH)]                      the same
     ESTABLISHED  DeviceBytes(type 0)         Fault([SendToBus(PINGREQ)])               DRAINING
-    DRAINING     DeviceBytes(anything)       [], for it is not listened to any more    the same
+    DRAINING     DeviceBytes(anything)       [], for the device is ignored by now      the same
     DRAINING     BusBytes(PUBACK)            [SendToDevice(PUBACK)]                    the same
-    DRAINING     BusBytes(PINGRESP)          Over([SendToDevice(DISCONNECT)], why)     CLOSED
+    DRAINING     BusBytes(PINGRESP)          Ended([SendToDevice(DISCONNECT)], why)     CLOSED
     CLOSED       BusLost()                   []                                        the same, for ever
 
 The picture of it in ARCHITECTURE.md is made by `docs/state_picture.py`.
@@ -49,7 +49,7 @@ from gateway.connection.events import (
     Turn,
 )
 from gateway.connection.opening import Opening
-from gateway.connection.transition_outcomes import Accepted, Fault, Outcome, Over, Result, SaidGoodbye
+from gateway.connection.transition_outcomes import Accepted, Ended, Fault, Outcome, Result, SaidGoodbye
 
 
 class State(Enum):
@@ -63,7 +63,7 @@ class State(Enum):
     OPENING_BUS = "opening bus"
     ESTABLISHED = "established"
     GOODBYE = "goodbye"
-    """The device sent its DISCONNECT; the bus's last words still pass."""
+    """The device sent its DISCONNECT; what the bus still sends passes."""
     DRAINING = "draining"
     """The device broke the protocol; the bus answers what came before."""
     CLOSED = "closed"
@@ -73,7 +73,7 @@ class Row(NamedTuple):
     """What happens, and what comes after it."""
 
     handler: Callable[..., Result]
-    """Takes what the connection is in this state, and the event."""
+    """Called with what the connection is in this state (its `_stage`), and the event."""
     after: Mapping[type[Outcome], State]
 
 
@@ -81,42 +81,42 @@ def _nothing(_: Opening | EstablishedConnection, __: Event) -> list[Command]:
     return []
 
 
-def _device_left(_: Opening, __: DeviceLost) -> Over:
-    return Over([], "the device closed the connection")
+def _device_left(_: Opening, __: DeviceLost) -> Ended:
+    return Ended([], "the device closed the connection")
 
 
-def _bus_left(_: Opening, __: BusLost) -> Over:
-    return Over([], "the bus closed the connection")
+def _bus_left(_: Opening, __: BusLost) -> Ended:
+    return Ended([], "the bus closed the connection")
 
 
-def _stop(_: Opening, __: ShuttingDown) -> Over:
-    return Over([], "the gateway stops")
+def _stop(_: Opening, __: ShuttingDown) -> Ended:
+    return Ended([], "the gateway stops")
 
 
 _STAYS: dict[type[Outcome], State] = {}
-_CLOSES: dict[type[Outcome], State] = {Over: State.CLOSED}
+_CLOSES: dict[type[Outcome], State] = {Ended: State.CLOSED}
 _LEAVES: dict[type[Outcome], State] = {
     SaidGoodbye: State.GOODBYE,
     Fault: State.DRAINING,
-    Over: State.CLOSED,
+    Ended: State.CLOSED,
 }
 
 TABLE: dict[State, dict[type[Event], Row]] = {
     State.AWAIT_CONNECT: {
-        DeviceBytes: Row(Opening.first_bytes, {Accepted: State.AUTHENTICATING, Over: State.CLOSED}),
+        DeviceBytes: Row(Opening.first_bytes, {Accepted: State.AUTHENTICATING, Ended: State.CLOSED}),
         DeviceLost: Row(_device_left, _CLOSES),
         ShuttingDown: Row(_stop, _CLOSES),
     },
     State.AUTHENTICATING: {
         DeviceBytes: Row(Opening.early_bytes, _CLOSES),
-        Authenticated: Row(Opening.authenticated, {Accepted: State.OPENING_BUS, Over: State.CLOSED}),
+        Authenticated: Row(Opening.authenticated, {Accepted: State.OPENING_BUS, Ended: State.CLOSED}),
         AuthenticationFailed: Row(Opening.authentication_failed, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
         ShuttingDown: Row(_stop, _CLOSES),
     },
     State.OPENING_BUS: {
         DeviceBytes: Row(Opening.early_bytes, _CLOSES),
-        BusBytes: Row(Opening.connack_bytes, {Accepted: State.ESTABLISHED, Over: State.CLOSED}),
+        BusBytes: Row(Opening.connack_bytes, {Accepted: State.ESTABLISHED, Ended: State.CLOSED}),
         BusUnavailable: Row(Opening.bus_unavailable, _CLOSES),
         PolicyChanged: Row(Opening.policy_changed, _CLOSES),
         AccessWithdrawn: Row(Opening.withdrawn, _CLOSES),

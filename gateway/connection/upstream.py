@@ -7,7 +7,7 @@ here: of what was denied, and of requests to our services. Of the other directio
 from __future__ import annotations
 
 from gateway.connection.authorizer import Authorizer
-from gateway.connection.bus_holdings import Holder, Kind
+from gateway.connection.bus_holdings import ConnectionHoldings, Kind
 from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
@@ -50,12 +50,12 @@ from gateway.policy.engine.policy import Action, Decision
 from gateway.policy.engine.rules import OnDeny
 
 _BYTES_PER_FILTER = 6
-"""Bytes that a topic filter is taken to have in its packet: effort is reckoned without counting filters."""
+"""Bytes that a topic filter is assumed to take in its packet: filters are not counted for their effort."""
 _AUTH_EFFORT, _CALL_EFFORT = 1_000, 20
-"""What a look at a token may cost, and what a request costs beyond its packet, in effort. It costs more where
-its device subscribed to answers: each is matched with those filters (`Subscriptions.effort`)."""
-_TOLD_PER_PACKET = 8
-"""Connections of the device that can be told of a cleared topic for the effort of one packet."""
+"""Effort of verifying a token, and of a request to a service beyond its packet. That costs more where the
+device subscribed to answers: each is matched with those filters (`Subscriptions.effort`)."""
+_UNCOUNTED_PER_PACKET = 8
+"""Connections of the device that `uncount` a cleared topic for the effort of one packet."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
 
 
@@ -83,7 +83,7 @@ class Upstream(Relay):
         *,
         authorizer: Authorizer,
         subscriptions: Subscriptions,
-        holder: Holder,
+        holder: ConnectionHoldings,
         heartbeat: Heartbeat,
         ledger: Ledger,
         other_ledger: Ledger,
@@ -102,11 +102,11 @@ class Upstream(Relay):
         # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
         self._ended_here: PacketIds = NONE
         self.requests: list[Command] = []
-        """What the device wants of the gateway itself. Whoever takes them empties the list."""
+        """What the device asks of the gateway itself. Whoever takes them empties the list."""
         self.renewable = terms.enhanced
         """Whether the device may renew its token by AUTH."""
         self._bus_max_size = ANY_SIZE
-        """What the bus announced, as a bound on `max_size`: see `bound_by_bus`. In bytes."""
+        """Longest packet the bus accepts, in bytes, as a bound on `max_size`: see `bound_by_bus`."""
 
     @property
     def unanswered(self) -> bool:
@@ -120,25 +120,25 @@ class Upstream(Relay):
         )
 
     def authorize_by(self, authorizer: Authorizer) -> None:
-        """Drop all verdicts: there are new rules, or the same are to be asked anew."""
+        """Ask this authorizer from now on, and drop all verdicts: rules changed, or are to be asked again."""
         self._authorizer = authorizer
         self.max_size = self.plain_size = min(authorizer.limits.packet_size, self._bus_max_size)
         self.verdicts.clear()
         self.retained_verdicts.clear()
-        self.forget_example()
+        self.forget_header()
 
     def bound_by_bus(self, announced: int) -> None:
-        """Take the bus's Maximum Packet Size for a limit of this connection's [MQTT-3.2.2-15].
+        """Refuse packets longer than the Maximum Packet Size that the bus announced [MQTT-3.2.2-15].
 
-        A bus ends the session for a longer packet, at its header: what it says then (0x95) is lost when the
-        rest of the packet meets a closed socket. Mosquitto counts one byte of the header, of two to five.
-        Requests to the gateway itself have the same bound: it is what the device was promised.
+        The bus would end the session as soon as it saw the header, and its reason (0x95) would be lost when
+        the rest of the packet reached a closed socket. Mosquitto counts only one byte of the fixed header,
+        which has two to five. Requests to the gateway itself have the same bound: the device was told it.
         """
         self._bus_max_size = longest_packet(announced)
         self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
-        """Judge one packet of the device. None: it goes on as it came; b"": nothing of it does."""
+        """Decide about one packet of the device. None: it passes unchanged; b"": nothing of it passes."""
         if data[pos] & 0xF0 == 0x30:
             return self._publish(data, pos, body_at, end)
         if data[pos] >> 4 == PacketType.CONNECT:
@@ -205,7 +205,7 @@ class Upstream(Relay):
         try:
             lifetime = decode_disconnect(data, body_at, end) if self.version is Version.V5 else None
         except MqttError:
-            return  # the bus judges the packet: the session keeps the lifetime it had
+            return  # the bus refuses the packet: the session keeps the lifetime it had
         if lifetime is not None:
             if lifetime and not self._holder.lifetime:
                 raise ProtocolError("a Session Expiry Interval where the CONNECT had none")
@@ -225,26 +225,26 @@ class Upstream(Relay):
         meter = self.meter
         meter.messages += 1
         topic, alias = self._resolve(packet)
-        # A topic costs as much when an alias stands for it.
+        # A topic costs the same when an alias stands for it.
         header = packet.payload_at - body_at + (0 if packet.topic else len(topic))
         if header > HEADER_BYTES_FREE:
             meter.effort += header_effort(len(topic), header)
         cached = self.verdicts.get(topic) or self._decide(topic)
         size = end - packet.payload_at
         if cached.service is not None:
-            return self._ask(call_of(cached.service, packet, data[packet.payload_at : end]), packet)
+            return self._call_service(call_of(cached.service, packet, data[packet.payload_at : end]), packet)
         if cached.conditional:
             decision = cached.decision.with_message(packet.qos, packet.retain, size)
             if not decision.allowed:
                 if not self._authorizer.observes(cached.topic, decision):
                     return self._deny(packet, cached, decision)
                 self._authorizer.let_pass(Action.PUBLISH, cached, decision)
-        # An empty retained message clears the topic: sealed it would fill it.
+        # An empty retained message clears the topic; sealed, it would not be empty.
         if cached.sensitive and (size or not packet.retain):
             return self._seal(packet, cached, topic, data[packet.payload_at : end])
         replacement = None
-        is_learnt = bool(alias) and self.aliases.bus.get(alias) != topic
-        if is_learnt and not packet.topic:
+        is_new_to_bus = bool(alias) and self.aliases.bus.get(alias) != topic
+        if is_new_to_bus and not packet.topic:
             # The bus never learnt what the alias stands for: the topic goes with it this time.
             payload, properties = data[packet.payload_at : end], join(packet.properties)
             replacement = encode_publish(packet.first_byte, topic, packet.packet_id, properties, payload)
@@ -255,16 +255,16 @@ class Upstream(Relay):
         self.ledger.passed(packet.qos)
         if self._ended_here:
             self._ended_here = without_id(self._ended_here, packet.packet_id)
-        if is_learnt:
+        if is_new_to_bus:
             self.aliases.bus[alias] = topic
         elif cached.passes_always and (size or not data[pos] & 1):  # what clears a topic changes a count
-            self.remember_example(packet, data, pos, body_at, end)
+            self.remember_header(packet, data, pos, body_at, end)
         return replacement
 
     def _count_retained(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
-        """Count a retained topic, no longer if `size` is 0. False: the device may have no more of them."""
+        """Count a retained topic, or forget it if `size` is 0. False: the device has as many as it may."""
         if not size:
-            self.meter.effort += self._holder.clear(topic) // _TOLD_PER_PACKET * EFFORT_TAKEN_APART
+            self.meter.effort += self._holder.clear(topic) // _UNCOUNTED_PER_PACKET * EFFORT_TAKEN_APART
         elif topic not in self.retained_verdicts:
             if not self._holder.retain(topic, self._authorizer.limits.retained_topics, self):
                 return False
@@ -277,7 +277,7 @@ class Upstream(Relay):
             self.retained_verdicts.clear()
         else:
             self.retained_verdicts.pop(topic, None)
-        self.forget_example()
+        self.forget_header()
 
     def _resolve(self, packet: Publish) -> tuple[bytes, int]:
         """The topic of a packet, and its topic alias (MQTT 5, 3.3.2.3.4); 0 for none. Raises MqttError."""
@@ -291,7 +291,7 @@ class Upstream(Relay):
         if not packet.topic:
             return self.aliases.topic(alias), alias
         if self.aliases.learn(alias, packet.topic):
-            self.forget_example()
+            self.forget_header()
         return packet.topic, alias
 
     def _decide(self, topic: bytes) -> CachedVerdict:
@@ -306,7 +306,7 @@ class Upstream(Relay):
             cached.sealer = Sealer(
                 context.ring, context.now, topic=cached.topic, sender=self._authorizer.identity.device_id
             )
-        # The alias is left out, so that the bus goes on taking it for what it did.
+        # Without its alias, so that for the bus the alias keeps its meaning.
         properties = join(packet.properties, without=_ALIAS) if self.version is Version.V5 else b""
         sealed = cached.sealer.seal(payload)
         changed = encode_publish(packet.first_byte, topic, packet.packet_id, properties, sealed)
@@ -322,19 +322,19 @@ class Upstream(Relay):
             self._ended_here = without_id(self._ended_here, packet.packet_id)
         return changed
 
-    def _ask(self, call: Call, packet: Publish) -> bytes:
-        """A request to a service of ours: the bus never sees it."""
+    def _call_service(self, call: Call, packet: Publish) -> bytes:
+        """Take a request to a service of ours: the bus never sees it."""
         if packet.qos < 2 or packet.packet_id not in self._ended_here:
-            # A byte is looked at as JSON, as base64, and as what is sealed: 16 MiB take a tenth of a second.
+            # A byte is read as JSON, as base64, and as what is sealed: 16 MiB take a tenth of a second.
             self.meter.effort += _CALL_EFFORT + self._subscriptions.effort + (len(call.payload) >> 6)
             self.requests.append(call)
         return self._end_here(packet)
 
     def _too_long(self, packet: Publish, cached: CachedVerdict, how: str, size: int) -> bytes:
-        """Answer a PUBLISH that is longer on its way to the bus, which would end the connection for it.
+        """Answer a PUBLISH that the gateway made too long for the bus, which would end the connection for it.
 
-        Sent again after a reconnect it would be too long again. MQTT 5 has no nearer code for one message
-        than Quota exceeded (3.4.2.1), 3.1.1 has none: as for a denied one, it is dropped and the log says so.
+        Sent again after a reconnect it would be too long again. For one message MQTT 5 has no better code
+        than Quota exceeded (3.4.2.1), and 3.1.1 has none: like a denied one it is dropped and logged.
         """
         why = (
             f"{how}, the message has {size:,} bytes, and the bus takes packets of "
@@ -366,7 +366,7 @@ class Upstream(Relay):
         return self._end_here(packet)
 
     def _end_here(self, packet: Publish, code: int = 0, explanation: str = "") -> bytes:
-        """Acknowledge a PUBLISH in the bus's stead, in the order that the bus's own answers keep."""
+        """Acknowledge a PUBLISH in place of the bus, in order with the bus's own acknowledgements."""
         self._context.counters.messages_ended[FROM_DEVICES] += 1
         if packet.qos == 0:
             return b""

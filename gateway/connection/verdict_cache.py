@@ -11,7 +11,8 @@ from gateway.policy.engine.service_names import Service
 
 _VERDICTS_MAX = 256
 _LONG, _LONG_VERDICTS_MAX = 128, 32
-"""Bytes above which a topic is a long one, and verdicts of any kind after which one of these begins anew."""
+"""Bytes above which a topic counts as long, and how many verdicts there may be when one on a long topic is
+added: at either bound all are dropped."""
 _TOPIC_BYTES_MAX = 1024
 """Longest topic whose verdict is remembered, in bytes: with these numbers it bounds the memory."""
 
@@ -49,18 +50,18 @@ class CachedVerdict:
         self.may_open = opening is not None and opening.allowed
         """Whether a receiver gets the plaintext of a sensitive topic."""
         self.conditional = not (decision.allowed and decision.unconditional)
-        """Whether the single message has to be looked at."""
+        """Whether a message may be refused: the topic is denied, or QoS, retain flag and size matter."""
         self.sealer: Sealer | None = None
-        """Of a topic that was published to, if it is sensitive."""
+        """Seals for this topic: made at the first PUBLISH on it, if it is sensitive."""
         self.service = service
-        """Whose requests end here, in the gateway."""
+        """The gateway's own service that a PUBLISH on this topic asks; None for any other topic."""
         self.passes_always = not self.conditional and not sensitive and service is None
-        """Every message passes as it came."""
+        """Whether every message on this topic passes unchanged."""
         self.reported = ""
-        """What was reported of it last."""
+        """The last thing reported of this topic, as `first_report` was given it."""
 
     def first_report(self, what: str) -> bool:
-        """Take `what` for reported; whether it is news: the last report of this topic was a different one."""
+        """Note that `what` is reported of this topic; whether the last report of it was a different one."""
         before, self.reported = self.reported, what
         return before != what
 

@@ -1,12 +1,13 @@
-"""Deliveries that wait in the gateway: their device does not take them now, or has had its second.
+"""Deliveries that wait in the gateway: their device reads too slowly, or has used up its budget.
 
-The bus is read all the same. What the gateway left there the bus would queue for it by the number of packets,
-of any size (docs/adr/0021): sixty connections that never read are gigabytes, and honest clients pay for it.
-So what waits is kept here, in bytes that count as the device's own. Above the bound messages of QoS 0 are
-dropped, as a bus drops them for a full queue; all else is kept, and has a bound at which the connection ends.
+The bus is read all the same. What the gateway left unread the bus would queue, bounded by the number of
+packets but not by their size (docs/adr/0021): sixty connections that never read would cost it gigabytes, at
+the expense of honest clients. So deliveries wait here, in bytes that count as the device's own. Above the
+bound messages of QoS 0 are dropped, as a bus drops them when its queue is full; all else is kept, and has a
+bound at which the connection ends.
 
-The bytes are as they came, cut into whole packets and no more: they are judged when the device takes them, by
-the rules that are in force then. Must not know what is in a packet, but for its first byte and its length.
+The bytes are kept as they came, only cut into whole packets: what may be delivered is decided when the device
+reads again, by the rules in force then. Must not know of a packet more than its first byte and its length.
 """
 
 from __future__ import annotations
@@ -19,43 +20,43 @@ from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.reason_codes import Reason
 
 _AT_ONCE = 65_536
-"""Bytes that are given out together, if no packet is longer."""
+"""Bytes that `take` returns, roughly: at least one packet, however long."""
 _PIECE = 64
-"""Bytes that keeping a piece takes beside its own: a bus that sends small packets one by one makes many."""
+"""Bytes counted for each piece beside its own: a bus that sends small packets one by one makes many."""
 _CHUNK = 4
-"""Effort of a chunk, whatever is in it: a busy bus sends its messages one by one."""
+"""Effort counted for each chunk, whatever is in it: a busy bus sends its messages one by one."""
 
 
 class WaitingDeliveries:
-    """Of one connection, in the order in which they came."""
+    """The deliveries that wait for one connection, in the order in which they came."""
 
     __slots__ = ("_begun", "_budget", "_held", "_pieces", "_process_work", "_skip", "dropped")
 
     def __init__(self, meter: Meter, skip: int = 0) -> None:
-        """`skip`: bytes to come that belong to a packet which is not kept."""
+        """`skip`: how many bytes are still to come of a packet that is left out."""
         self._budget = meter.budget
         self._process_work = meter.work
-        """What all connections of the process do in this turn, and hold."""
+        """What all connections of the process did in this iteration of the loop, and hold."""
         self._pieces: deque[bytes] = deque()
         self._begun = bytearray()
-        """A packet whose end has not come."""
+        """The packet whose end has not come, as far as it is here."""
         self._skip = skip
         self._held = 0
-        """What the budget counts of all this."""
+        """Bytes that the budget counts for all this."""
         self.dropped = 0
-        """Messages of QoS 0 that found no room. Whoever counts them sets it back."""
+        """Messages of QoS 0 that found no room. Whoever counts them resets it to 0."""
 
     def __bool__(self) -> bool:
         """Whether a whole packet waits."""
         return bool(self._pieces)
 
     def begin(self, begun: bytes | bytearray) -> None:
-        """Before all else: the beginning of a packet that came so far."""
+        """Start with the beginning of a packet that came before. To be called first."""
         self._begun += begun
         self._hold(len(begun))
 
     def add(self, chunk: bytes) -> None:
-        """Keep what came from the bus. Raises MqttError: no room is left, or it is no MQTT."""
+        """Keep what came from the bus. Raises MqttError: no room is left, or it is not MQTT."""
         pos, end = min(self._skip, len(chunk)), len(chunk)
         self._skip -= pos
         room = self._budget.room(self._process_work)
@@ -85,7 +86,7 @@ class WaitingDeliveries:
         self._charge(_CHUNK + (packets >> 2) + (end >> 12))
 
     def take(self) -> bytes:
-        """The next whole packets, which are not held here any more; nothing if there are none."""
+        """Remove and return the next whole packets; empty if there are none."""
         pieces: list[bytes] = []
         size = 0
         while self._pieces and size < _AT_ONCE:
@@ -95,12 +96,12 @@ class WaitingDeliveries:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def end(self) -> tuple[bytes, int]:
-        """Hold nothing any more. What is there of a packet whose end has not come, and how much to skip."""
+        """Stop holding anything. Returns the incomplete packet so far, and how many bytes to skip."""
         self._let_go(self._held)
         return bytes(self._begun), self._skip
 
     def _go_on(self, chunk: bytes, pos: int, room: int) -> int:
-        """Add to the packet that has begun: where what is not of it begins."""
+        """Add to the incomplete packet. Returns where in the chunk the next packet begins."""
         begun, end = self._begun, len(chunk)
         while (length := read_length(begun, 1, len(begun))) is None:
             if pos == end:
@@ -133,7 +134,7 @@ class WaitingDeliveries:
         return len(piece) + _PIECE
 
     def _charge(self, effort: int) -> None:
-        """Count it for the device's second: what is over that ends the connection."""
+        """Count effort against the device's second. Raises LimitExceeded when that is used up."""
         self._process_work.add(effort)
         self._budget.waiting_effort_left -= effort
         if self._budget.waiting_effort_left < 0:

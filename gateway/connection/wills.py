@@ -1,7 +1,7 @@
-"""The will: a message for later, judged when it is given and again whenever the rules change.
+"""The will: a message for later, decided about at the CONNECT and again whenever the rules change.
 
-It stands on the bus from the CONNECT on, sealed if its topic is sensitive. What may not be published
-any more, or not like this, is taken back by ending the session with a DISCONNECT.
+The bus has it from the CONNECT on, sealed if its topic is sensitive. A will that may not be published any
+more, or not in that form, is revoked by ending the connection with a DISCONNECT to the bus.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _PAYLOAD_MAX = 65_535
 
 @dataclass(frozen=True, slots=True)
 class WillTerms:
-    """What of a will is needed to judge it again. Its payload is not kept."""
+    """What is needed to decide about a will again. Its payload is not kept."""
 
     topic: str
     qos: int
     retain: bool
     size: int
-    """Bytes of payload as the device gave it."""
+    """Bytes of the payload before sealing."""
     sealed: bool
 
     def must_be_sealed(self, policy: Policy) -> bool:
@@ -38,7 +38,7 @@ class WillTerms:
 
 
 def terms_of_will(will: Will, policy: Policy) -> WillTerms:
-    """The terms of a will as it came. Raises MalformedPacket when its topic is none."""
+    """The terms of a will as it came. Raises MalformedPacket when its topic is not valid."""
     terms = WillTerms(topic_text(will.topic), will.qos, will.retain, len(will.payload), sealed=False)
     return replace(terms, sealed=terms.must_be_sealed(policy))
 
@@ -46,7 +46,7 @@ def terms_of_will(will: Will, policy: Policy) -> WillTerms:
 def sealed_will(
     will: Will, terms: WillTerms, identity: Identity, context: Context
 ) -> Will | tuple[Reason, str]:
-    """The will as it may stand on the bus, or why it can't."""
+    """The will in the form the bus may have it; or the reason code and the reason why there is none."""
     if not terms.sealed:
         return will
     try:

@@ -105,7 +105,7 @@ class WhoIsHere:
 
     def _described(self, side: LiveConnection) -> Mapping[str, object] | None:
         connection = side.connection
-        identity, meter = connection.identity, connection.meter
+        identity, meter = connection.identity, connection.tls_meter
         if identity is None or meter is None or not side.since or connection.state is State.CLOSED:
             return None
         now, budget = self._now(), meter.budget

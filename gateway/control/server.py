@@ -91,7 +91,7 @@ class ControlServer:
     async def open(self) -> None:
         """Listen from now on. Raises OSError."""
         listening = socket_file.listen(self._folder)
-        self._server = await asyncio.start_unix_server(self._welcome, sock=listening, limit=REQUEST_MAX)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=REQUEST_MAX)
 
     async def close(self) -> None:
         """Answer nobody any more."""
@@ -103,7 +103,7 @@ class ControlServer:
         with suppress(OSError):
             socket_file.take_away(self._folder)
 
-    def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._start(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -29,9 +29,9 @@ from uvicorn.server import ServerState
 
 from gateway.http.lingering_answers import LingeringAnswers
 from gateway.net.acceptor import ACCEPTS_AT_ONCE, Acceptor
+from gateway.net.bounded_tls import tls_of
 from gateway.net.eviction_by_place import PeersByPlace
 from gateway.net.fault_containment import contained
-from gateway.net.fruitless_tls import tls_of
 from gateway.net.handshakes import PendingHandshake
 from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import Address, IPNetwork, place_of
@@ -85,12 +85,12 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     connections: int,
     connections_per_address: int,
-    here_only: bool = False,
+    loopback_only: bool = False,
     proxies: Sequence[IPNetwork] = (),
 ) -> WebServer:
     """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had.
 
-    `here_only`: for peers on this machine alone, however it was bound. `proxies`: who has to say whose
+    `loopback_only`: for peers on this machine alone, however it was bound. `proxies`: who has to say whose
     connection it brings (`gateway.net.proxy_header_wait`).
     """
     server = WebServer(
@@ -99,7 +99,7 @@ async def serve(
         tls=tls,
         connections=connections,
         connections_per_address=connections_per_address,
-        here_only=here_only,
+        loopback_only=loopback_only,
         proxies=proxies,
     )
     server.acceptor.open(addresses)
@@ -117,15 +117,15 @@ class WebServer:
         tls: ssl.SSLContext | None,
         connections: int,
         connections_per_address: int,
-        here_only: bool,
+        loopback_only: bool,
         proxies: Sequence[IPNetwork],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.acceptor = Acceptor(
-            self._welcome,
+            self._handle_peer,
             tls,
             backlog=_BACKLOG,
-            here_only=here_only,
+            loopback_only=loopback_only,
             now=self._loop.time,
             patience=HANDSHAKE_DEADLINE,
             proxies=proxies,
@@ -155,7 +155,7 @@ class WebServer:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
 
-    def _welcome(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake | None:
+    def _handle_peer(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake | None:
         place = place_of(address.host)
         if not self._make_room(place):
             return None
@@ -164,7 +164,7 @@ class WebServer:
             peer,
             place,
             since + HANDSHAKE_DEADLINE,
-            begin=lambda: self._start(self._shake_hands(connection, peer)),
+            begin=lambda: self._start(self._do_handshake(connection, peer)),
             turn_away=lambda _: connection.forget(),
         )
         connection.drop = self.acceptor.handshakes.drop
@@ -184,9 +184,9 @@ class WebServer:
             oldest.forget()
         return oldest is not None
 
-    async def _shake_hands(self, connection: _Connection, peer: socket.socket) -> None:
+    async def _do_handshake(self, connection: _Connection, peer: socket.socket) -> None:
         try:
-            await self.acceptor.shake_hands(peer, lambda: connection, HANDSHAKE_DEADLINE)
+            await self.acceptor.do_handshake(peer, lambda: connection, HANDSHAKE_DEADLINE)
         except (Exception, asyncio.CancelledError) as error:
             connection.forget()
             if not isinstance(error, OSError):

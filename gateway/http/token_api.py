@@ -92,7 +92,7 @@ async def serve_api(
         tls=tls,
         connections=_CONNECTIONS,
         connections_per_address=_CONNECTIONS_PER_ADDRESS,
-        here_only=tls is None,
+        loopback_only=tls is None,
         proxies=proxies,
     )
 

@@ -44,7 +44,7 @@ NO_PROPERTIES: list[Property] = []
 """Shared by all packets without properties. Never appended to."""
 FILTERS_MAX = 4_096
 """Most topic filters of a packet. To judge one costs 9 µs, and 16 MiB could bring four million."""
-CONNECT_PROPERTIES = 256
+CONNECT_PROPERTIES_MAX = 256
 """Most properties of a CONNECT, and as many of its will, where nothing else is said."""
 _USUAL = {b"\0\x04MQTT\x04": Version.V311, b"\0\x04MQTT\x05": Version.V5}
 """How the body of nearly every CONNECT begins."""
@@ -75,7 +75,7 @@ def _is_plain(text: bytes) -> bool:
     return text.isascii() and text.decode().isprintable()
 
 
-def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTIES) -> Connect:
+def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTIES_MAX) -> Connect:
     """A CONNECT's body (MQTT 5, 3.1) with `most` properties, and as many of its will; `data` begins with it.
 
     ConnectFault for what Mosquitto 2.1 answers: a level that nobody speaks, an empty client id that may not
@@ -295,8 +295,8 @@ def decode_publish(data: bytes, pos: int, body_at: int, end: int, version: Versi
     return Publish(first, topic, packet_id, properties, at)
 
 
-def decode_subscribe(data: bytes, pos: int, end: int, version: Version, *, least: int = 1) -> Subscribe:
-    """A SUBSCRIBE's body (MQTT 5, 3.8) with `least` topic filters: MQTT 3.1 asks for none."""
+def decode_subscribe(data: bytes, pos: int, end: int, version: Version, *, filters_min: int = 1) -> Subscribe:
+    """A SUBSCRIBE's body (MQTT 5, 3.8) with `filters_min` topic filters: MQTT 3.1 asks for none."""
     reader = Reader(data, pos, end)
     packet_id, properties = _read_head(reader, IN_SUBSCRIBE, version)
     # 3.1.1 knows the two QoS bits only; v5 reserves the two upper ones [MQTT-3.8.3-5].
@@ -309,12 +309,14 @@ def decode_subscribe(data: bytes, pos: int, end: int, version: Version, *, least
             raise MalformedPacket("impossible subscription options")
         _count_filter(len(subscriptions))
         subscriptions.append(Subscription(text, options))
-    if len(subscriptions) < least:
+    if len(subscriptions) < filters_min:
         raise MalformedPacket("a SUBSCRIBE without a topic filter")  # [MQTT-3.8.3-2]
     return Subscribe(packet_id, properties, subscriptions)
 
 
-def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version, *, least: int = 1) -> Unsubscribe:
+def decode_unsubscribe(
+    data: bytes, pos: int, end: int, version: Version, *, filters_min: int = 1
+) -> Unsubscribe:
     """An UNSUBSCRIBE's body (MQTT 5, 3.10), likewise."""
     reader = Reader(data, pos, end)
     packet_id, properties = _read_head(reader, IN_UNSUBSCRIBE, version)
@@ -322,7 +324,7 @@ def decode_unsubscribe(data: bytes, pos: int, end: int, version: Version, *, lea
     while reader.left:
         filters.append(reader.binary())
         _count_filter(len(filters))
-    if len(filters) < least:
+    if len(filters) < filters_min:
         raise MalformedPacket("an UNSUBSCRIBE without a topic filter")  # [MQTT-3.10.3-2]
     return Unsubscribe(packet_id, properties, filters)
 

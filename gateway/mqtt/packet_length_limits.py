@@ -8,7 +8,7 @@ from __future__ import annotations
 from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.packets import PacketType, Version
 
-_REST_MAX = 268_435_455
+_REMAINING_LENGTH_MAX = 268_435_455
 """The longest remaining length there can be (MQTT 5, 1.5.5)."""
 _EMPTY = frozenset({PacketType.PINGREQ, PacketType.PINGRESP})
 _IDENTIFIER = frozenset(
@@ -44,5 +44,5 @@ def longest_packet(announced: int) -> int:
 
     It counts one byte of the fixed header, which has two to five.
     """
-    rest = min(announced - 1, _REST_MAX)
-    return 1 + len(encode_length(rest)) + rest
+    remaining = min(announced - 1, _REMAINING_LENGTH_MAX)
+    return 1 + len(encode_length(remaining)) + remaining

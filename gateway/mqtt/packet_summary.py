@@ -14,7 +14,7 @@ from gateway.mqtt.errors import MqttError
 from gateway.mqtt.packets import Connect, PacketType, Publish, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number
 
-HEAD = 65_536 + 512
+HEAD_BYTES_MAX = 65_536 + 512
 """Bytes of a packet that are kept: a topic has 65,535 at most."""
 TEXT_MAX = 1_024
 """Characters of a topic, a topic filter or a client id that are shown."""
@@ -49,7 +49,7 @@ class Packet:
 
     def __init__(self, head: bytes, body: int, size: int) -> None:
         self.head = head
-        """Its beginning, `HEAD` bytes at most."""
+        """Its beginning, `HEAD_BYTES_MAX` bytes at most."""
         self.body = body
         """Where its body begins."""
         self.size = size
@@ -61,13 +61,13 @@ class Packet:
         return self.head[0] >> 4
 
     @property
-    def mark(self) -> tuple[int, bytes]:
+    def fingerprint(self) -> tuple[int, bytes]:
         """Equal for a packet that passed as it came."""
         return self.size, self.head[:256]
 
 
 class PacketReader:
-    """Cuts a stream into packets, and keeps no more than `HEAD` bytes of each."""
+    """Cuts a stream into packets, and keeps no more than `HEAD_BYTES_MAX` bytes of each."""
 
     __slots__ = ("_head", "_missing", "lost")
 
@@ -97,7 +97,7 @@ class PacketReader:
                 del self._head[body:]
                 pos += body - before
             take = min(self._missing, end - pos)
-            self._head += chunk[pos : pos + min(take, max(0, HEAD - len(self._head)))]
+            self._head += chunk[pos : pos + min(take, max(0, HEAD_BYTES_MAX - len(self._head)))]
             self._missing -= take
             pos += take
             if not self._missing:
@@ -158,7 +158,7 @@ def _publish(packet: Packet, publish: Publish) -> Shown:
 def _subscribe(packet: Packet, version: Version) -> Shown:
     if packet.size > len(packet.head):
         return {}
-    subscribe = decode_subscribe(packet.head, packet.body, packet.size, version, least=0)
+    subscribe = decode_subscribe(packet.head, packet.body, packet.size, version, filters_min=0)
     filters = [{"filter": text(one.filter), "qos": one.qos} for one in subscribe.subscriptions]
     return {"packet_id": subscribe.packet_id, "filters": filters[:_FILTERS_MAX], **_more(len(filters))}
 
@@ -166,7 +166,7 @@ def _subscribe(packet: Packet, version: Version) -> Shown:
 def _unsubscribe(packet: Packet, version: Version) -> Shown:
     if packet.size > len(packet.head):
         return {}
-    unsubscribe = decode_unsubscribe(packet.head, packet.body, packet.size, version, least=0)
+    unsubscribe = decode_unsubscribe(packet.head, packet.body, packet.size, version, filters_min=0)
     filters = [{"filter": text(one)} for one in unsubscribe.filters]
     return {"packet_id": unsubscribe.packet_id, "filters": filters[:_FILTERS_MAX], **_more(len(filters))}
 

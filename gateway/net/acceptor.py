@@ -24,7 +24,7 @@ from gateway.system.ip_address_blocks import Address, IPNetwork, is_loopback
 ACCEPTS_AT_ONCE = 32
 """Connections accepted in one turn of the loop: each takes some twenty microseconds."""
 _NO_SOCKET = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_REST = 1.0
+_PAUSE_SECONDS = 1.0
 """Seconds without accepting when the system gives no socket."""
 _SHUTDOWN_DEADLINE = 2.0
 """For a TLS peer to answer our goodbye, in seconds."""
@@ -32,7 +32,7 @@ _SHUTDOWN_DEADLINE = 2.0
 _log = get_logger()
 
 
-class Welcome(Protocol):
+class PeerHandler(Protocol):
     """What becomes of a peer."""
 
     def __call__(self, peer: socket.socket, address: Address, since: float, /) -> PendingHandshake | None:
@@ -43,15 +43,15 @@ class Welcome(Protocol):
 
 
 class Acceptor:
-    """Listens on its addresses. With `here_only` for peers on this machine alone, however it was bound."""
+    """Listens on its addresses. With `loopback_only` it accepts peers of this machine alone."""
 
     def __init__(
         self,
-        welcome: Welcome,
+        handle_peer: PeerHandler,
         tls: ssl.SSLContext | None,
         *,
         backlog: int,
-        here_only: bool,
+        loopback_only: bool,
         now: Callable[[], float],
         patience: float,
         proxies: Sequence[IPNetwork] = (),
@@ -60,16 +60,16 @@ class Acceptor:
         """`now` is the loop's clock. At most `accepts_at_once` are taken in in one turn of the loop.
 
         From peers in `proxies` a PROXY header is demanded, within `patience` seconds, and the address that it
-        names is the peer's from then on; but not for `here_only`, which the TCP peer is judged by.
+        names is the peer's from then on; but not for `loopback_only`, which the TCP peer is judged by.
         """
-        self._welcome = welcome
+        self._handle_peer = handle_peer
         self.tls = tls
         """Replace it to let new connections see other certificates."""
         self.before_peer: Sequence[Callable[[], None]] = ()
         """Called before anything is done for a peer, as the handshake of TLS with its random numbers."""
         self._backlog = backlog
         self._accepts_at_once = accepts_at_once
-        self._here_only = here_only
+        self._here_only = loopback_only
         self._now = now
         self._proxied = ProxiedPeers(proxies, now=now, patience=patience)
         self.handshakes = Handshakes(now)
@@ -111,7 +111,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _NO_SOCKET:
                     continue  # of that peer alone (accept(2), "Error handling"); the next may be there
-                self._rest(server, error)
+                self._pause_accepting(server, error)
                 return
             try:
                 self._take_in(peer, Address(*address[:2]))
@@ -119,24 +119,24 @@ class Acceptor:
                 peer.close()
                 _log.error("internal error", port=self.port, address=address[0], exc_info=error)
 
-    def _rest(self, server: socket.socket, error: OSError) -> None:
+    def _pause_accepting(self, server: socket.socket, error: OSError) -> None:
         # Out of file descriptors, most likely: asking again at once would be a busy loop.
         _log.error("can't accept connections", port=self.port, reason=str(error))
         loop = asyncio.get_running_loop()
         loop.remove_reader(server.fileno())
-        loop.call_later(_REST, self._go_on, server)
+        loop.call_later(_PAUSE_SECONDS, self._go_on, server)
 
     def _take_in(self, peer: socket.socket, address: Address) -> None:
         peer.settimeout(0)
         if self._here_only and not is_loopback(address.host):
             peer.close()
         elif self._proxied.demands_of(address.host):
-            self._proxied.add(peer, address, self._introduce)
+            self._proxied.add(peer, address, self._start_peer)
         else:
-            self._introduce(peer, address, self._now())
+            self._start_peer(peer, address, self._now())
 
-    def _introduce(self, peer: socket.socket, address: Address, since: float) -> None:
-        pending = self._welcome(peer, address, since)
+    def _start_peer(self, peer: socket.socket, address: Address, since: float) -> None:
+        pending = self._handle_peer(peer, address, since)
         if pending is None:
             peer.close()
         elif self.tls is None:
@@ -144,7 +144,7 @@ class Acceptor:
         else:
             self.handshakes.add(pending)
 
-    async def shake_hands(
+    async def do_handshake(
         self, peer: socket.socket, protocol: Callable[[], asyncio.Protocol], seconds: float
     ) -> None:
         """Do the TLS handshake, if there is TLS, and give the peer to `protocol`.

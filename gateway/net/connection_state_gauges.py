@@ -26,7 +26,7 @@ _REASONS = {
 
 
 @dataclass(slots=True)
-class Census:
+class ConnectionCounts:
     """What was counted."""
 
     established: Counter[tuple[str, ...]] = field(default_factory=Counter)
@@ -35,9 +35,9 @@ class Census:
     """By what they wait for."""
 
 
-async def census(registry: ConnectionRegistry) -> Census:
+async def count_connections(registry: ConnectionRegistry) -> ConnectionCounts:
     """Count all connections."""
-    found = Census(paused=Counter(dict.fromkeys(_REASONS.values(), 0)))
+    found = ConnectionCounts(paused=Counter(dict.fromkeys(_REASONS.values(), 0)))
     for number, side in enumerate(list(registry.live), 1):
         if side.connection.state is State.ESTABLISHED:
             found.established[side.connection.protocol, side.method] += 1

@@ -50,10 +50,10 @@ class DevicePort:
         self._plane = plane
         self._now = plane.loop_time
         self.acceptor = Acceptor(
-            self._welcome,
+            self._handle_peer,
             tls,
             backlog=_BACKLOG,
-            here_only=tls is None,
+            loopback_only=tls is None,
             now=plane.loop_time,
             patience=CONNECT_DEADLINE,
             proxies=proxies,
@@ -67,7 +67,7 @@ class DevicePort:
         """When the last handshake began, by the loop's clock."""
         self._is_mapped = False
 
-    def _welcome(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake:
+    def _handle_peer(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake:
         host = plain(address.host)
         deadline = since + CONNECT_DEADLINE
         side = DeviceSide(self._plane, shown(host, address.port), os.urandom(6).hex(), deadline)
@@ -90,12 +90,12 @@ class DevicePort:
         self._plane.context.counters.tls_handshake_failures[fault] += 1
 
     def _begin(self, peer: socket.socket, side: DeviceSide) -> asyncio.Task[None]:
-        return self._plane.tasks.start(self._shake_hands(peer, side))
+        return self._plane.tasks.start(self._do_handshake(peer, side))
 
-    async def _shake_hands(self, peer: socket.socket, side: DeviceSide) -> None:
+    async def _do_handshake(self, peer: socket.socket, side: DeviceSide) -> None:
         left = max(side.deadline - self._now(), _HANDSHAKE_SECONDS_MIN)
         try:
-            await self.acceptor.shake_hands(peer, partial(self._with_mapped_buffer, side), left)
+            await self.acceptor.do_handshake(peer, partial(self._with_mapped_buffer, side), left)
         except (Exception, asyncio.CancelledError) as error:
             self._count_failure(fault_of(error))
             why = in_words(error) if isinstance(error, OSError) else None

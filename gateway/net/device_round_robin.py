@@ -14,7 +14,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 
-from gateway.connection.device_budgets import TURN, Work
+from gateway.connection.device_budgets import ITERATION_EFFORT, ProcessWork
 
 Take = Callable[[], None]
 """Does one slice, or lets it begin. Must not raise: the others wait."""
@@ -25,7 +25,7 @@ class Turns:
 
     __slots__ = ("_scheduled", "_waiting", "_work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: ProcessWork) -> None:
         self._work = work
         self._waiting: OrderedDict[Hashable, deque[tuple[Take, int]]] = OrderedDict()
         self._scheduled = False
@@ -47,7 +47,7 @@ class Turns:
         work, waiting = self._work, self._waiting
         work.begin()
         try:
-            while waiting and work.done < TURN:
+            while waiting and work.done < ITERATION_EFFORT:
                 whose, line = waiting.popitem(last=False)
                 take, begins = line.popleft()
                 if line:

@@ -19,12 +19,12 @@ from gateway.connection.events import BusBytes, DeviceBytes, Event, Tick, Turn
 from gateway.connection.tick_rests import seconds_of_rest
 from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
+from gateway.net.bounded_tls import tls_of
 from gateway.net.bus_side import BusSide, not_connected
 from gateway.net.connection_reports import named
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_login import authenticate, reauthenticate
 from gateway.net.fault_containment import contained
-from gateway.net.fruitless_tls import tls_of
 from gateway.net.pause_reasons import AUTHENTICATING, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE, PausedReading
 from gateway.net.peer_disconnect_check import has_left
 from gateway.net.quick_ack import CONNECT_EXPECTED_S, send_tcp_ack
@@ -171,7 +171,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.plane.bus.losses += was_established
         if exc is not None and self.connection.state is not State.CLOSED:
             _log.warning("bus connection lost", device=named(self), address=self.address, reason=str(exc))
-        self.receive(events.BusLost(taken_over=was_established and self.plane.registry.came_again(self)))
+        self.receive(events.BusLost(taken_over=was_established and self.plane.registry.is_taken_over(self)))
 
     @contained
     def pause_writing(self) -> None:
@@ -243,7 +243,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                 self.deadline = self.plane.loop_time() + _BUS_DEADLINE
                 self.waiting_for = self.plane.tasks.start(self._open_bus(connect))
             case kinds.Established():
-                if (tls := tls_of(self.transport)) is not None and (meter := self.connection.meter):
+                if (tls := tls_of(self.transport)) is not None and (meter := self.connection.tls_meter):
                     tls.peer_is_authenticated(TlsBudget(meter, self.plane.turns))
                 self.resume_reading(AUTHENTICATING)
                 self.since = self.plane.context.now()
@@ -276,7 +276,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             self.pause_reading(NOT_ITS_TURN)
             if self._bus_side is not None:
                 self._bus_side.pause_reading(NOT_ITS_TURN)
-            meter = self.connection.meter
+            meter = self.connection.tls_meter
             self.plane.turns.wait(meter.budget if meter else self, self._take_turn)
 
     @contained
@@ -294,7 +294,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         return paused | (self._bus_side.paused if self._bus_side is not None else 0)
 
     @property
-    def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
+    def transports(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
         """The device's transport and the bus's, while both are there."""
         bus_transport = self._bus_side.transport if self._bus_side is not None else None
         return None if self.transport is None or bus_transport is None else (self.transport, bus_transport)
@@ -336,7 +336,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         state = self.connection.state
         if state in _TICKED:
             established = self.connection.established
-            if second < self.rests_until and established is not None and not established.tls.effort:
+            if second < self.rests_until and established is not None and not established.tls_meter.effort:
                 return
             paused_before, self.paused = self.paused, self.paused & ~OVER_RATE
             self.receive(Tick(reading=not paused_before, second=second))

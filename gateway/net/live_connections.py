@@ -53,7 +53,7 @@ class LiveConnection(Protocol):
         """Why the device or the bus is not read, as `gateway.net.pause_reasons` says; 0 for no reason."""
 
     @property
-    def ends(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
+    def transports(self) -> tuple[asyncio.Transport, asyncio.Transport] | None:
         """The device's transport and the bus's, while both are there."""
 
     def receive(self, event: Event) -> None:
@@ -175,7 +175,7 @@ class ConnectionRegistry:
         """Those of one device that were let in."""
         return self._by_device.get(device_id, ())
 
-    def came_again(self, connection: LiveConnection) -> bool:
+    def is_taken_over(self, connection: LiveConnection) -> bool:
         """Whether one of the last connections of its device has its client id, and came after it."""
         identity = connection.connection.identity
         if identity is None:

@@ -16,7 +16,7 @@ from gateway.net.live_connections import ConnectionRegistry, LiveConnection
 from gateway.net.tasks import Tasks
 from gateway.policy.engine.identity import Device, Grant
 
-_TOLD_TOGETHER = 64
+_UPDATED_TOGETHER = 64
 """Connections that hear of a change in one go: about a millisecond."""
 
 
@@ -44,7 +44,7 @@ class LiveUpdates:
         def update(one: LiveConnection) -> None:
             device = one.connection.device
             if device is not None and one.connection.state is not State.CLOSED:
-                self._give(one, self._place_of(one, device))
+                self._give(one, self._policy_or_surplus(one, device))
 
         await _each(self._registry.admitted(), update)
 
@@ -112,9 +112,9 @@ class LiveUpdates:
             return AccessWithdrawn(f"The device may not log in by {one.method} any more.")
         if device.version != was.version:
             device = device.with_next_secret  # which opened this, and the store is still to learn of it
-        return self._place_of(one, device)
+        return self._policy_or_surplus(one, device)
 
-    def _place_of(self, one: LiveConnection, device: Device) -> Event:
+    def _policy_or_surplus(self, one: LiveConnection, device: Device) -> Event:
         """What it hears: the rules, or that a lowered limit leaves no place for it."""
         why = self._registry.surplus(one, device.device_id)
         return AccessWithdrawn(why) if why else PolicyChanged(device)
@@ -127,5 +127,5 @@ async def _each(live: Sequence[LiveConnection], update: Callable[[LiveConnection
             update(one)
         except Exception as error:  # noqa: BLE001 - the others are to hear of the change all the same
             one.fault(error)
-        if number % _TOLD_TOGETHER == 0:
+        if number % _UPDATED_TOGETHER == 0:
             await asyncio.sleep(0)

@@ -29,18 +29,18 @@ _HINT = "GATEWAY_PROXY_FROM names this peer, so each of its connections has to b
 
 _log = get_logger()
 
-Introduce = Callable[[socket.socket, Address, float], None]
+OnHeader = Callable[[socket.socket, Address, float], None]
 """What becomes of a peer: with the address that counts, and since when it is here, by the loop's clock."""
 
 
 class _Waiting:
-    __slots__ = ("address", "introduce", "read", "since")
+    __slots__ = ("address", "on_header", "read", "since")
 
-    def __init__(self, address: Address, since: float, introduce: Introduce) -> None:
+    def __init__(self, address: Address, since: float, on_header: OnHeader) -> None:
         self.address = address
         """Of the proxy."""
         self.since = since
-        self.introduce = introduce
+        self.on_header = on_header
         self.read = b""
         """Of its header."""
 
@@ -63,11 +63,11 @@ class ProxiedPeers:
         """Whether the TCP peer with this address is a proxy, which has to say whose connection it brings."""
         return bool(self._proxies) and is_within(host, self._proxies)
 
-    def add(self, peer: socket.socket, address: Address, introduce: Introduce) -> None:
-        """Introduce it when its header is there; close it when that is none, or does not come."""
+    def add(self, peer: socket.socket, address: Address, on_header: OnHeader) -> None:
+        """OnHeader it when its header is there; close it when that is none, or does not come."""
         if len(self._waiting) >= _WAITING_MAX:
             self._refuse(next(iter(self._waiting)), "others wait, and its PROXY header is not there")
-        self._waiting[peer] = _Waiting(address, self._now(), introduce)
+        self._waiting[peer] = _Waiting(address, self._now(), on_header)
         asyncio.get_running_loop().add_reader(peer.fileno(), self._readable, peer)
         if self._look is None:
             self._look = asyncio.get_running_loop().call_later(_LOOK, self.look)
@@ -88,7 +88,7 @@ class ProxiedPeers:
             return
         self._drop(peer)
         try:
-            waiting.introduce(peer, header, waiting.since)
+            waiting.on_header(peer, header, waiting.since)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the loop for others
             peer.close()
             _log.error("internal error", address=waiting.address.host, exc_info=error)

@@ -107,7 +107,7 @@ class _Sample:
             self.end()
             return
         upstream = self._established.upstream
-        if upstream.has_partial_packet or upstream.rest is not None:
+        if upstream.has_partial_packet or upstream.unprocessed is not None:
             return  # it does not begin a packet
         answers = answers_to(data)
         if answers:
@@ -183,7 +183,7 @@ class RoundTripSamples:
 
     def _next(self) -> _Sample | None:
         for side in self._turn:
-            ends, established = side.ends, side.connection.established
+            ends, established = side.transports, side.connection.established
             if ends is not None and established is not None and not any(map(_is_tapped, ends)):
                 return _Sample(ends, established, self._answered)
         self._turn = iter(tuple(self._registry.live))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from gateway.net.fruitless_tls import BoundedSSLContext
+from gateway.net.bounded_tls import BoundedSSLContext
 from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 
 

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.connection.device_budgets import SLICE, Meter
+from gateway.connection.device_budgets import SLICE_EFFORT, Meter
 from gateway.net.device_round_robin import Turns
 
 _UNTIL_ITS_SECOND = 0.2
 """Seconds until a device that is over its second is looked at again."""
-_READS_ON = SLICE // 2
+_READS_ON = SLICE_EFFORT // 2
 """Effort of a connection that reads on after a turn: not known before it did."""
 
 
@@ -54,7 +54,7 @@ class TlsBudget:
     @property
     def must_wait(self) -> bool:
         """Whether others come first, or the device is over its second."""
-        return self._meter.work.full or self._meter.effort > self._meter.effort_left
+        return self._meter.work.iteration_is_full or self._meter.effort > self._meter.effort_left
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call this when it is the device's turn again."""

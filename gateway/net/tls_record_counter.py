@@ -1,7 +1,7 @@
 """Where TLS records end, how many there were, and how little they yielded: what a stranger's are judged by.
 
 Owns the count of a peer's records until it has shown who it is. It reads the five bytes of a record's header
-(RFC 8446, 5.1) and nothing else. Must not know how records are decrypted (`gateway.net.fruitless_tls`).
+(RFC 8446, 5.1) and nothing else. Must not know how records are decrypted (`gateway.net.bounded_tls`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ what is refused, answers of services) are made as long as the device sends.
 
 from __future__ import annotations
 
-from gateway.connection.device_budgets import FREE
+from gateway.connection.device_budgets import FREE_BYTES
 from gateway.policy.engine.limits import Limits
 
 _BYTES_PER_DEVICE = 1_048_576
@@ -39,5 +39,6 @@ class UntakenAnswers:
             self._by_device.pop(device_id, None)
         per_device = _BYTES_PER_DEVICE + 2 * limits.packet_size
         return size <= 0 or (
-            of_device <= per_device and (of_device <= FREE or self._in_all <= _DEVICES_WORTH * per_device)
+            of_device <= per_device
+            and (of_device <= FREE_BYTES or self._in_all <= _DEVICES_WORTH * per_device)
         )

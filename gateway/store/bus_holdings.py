@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, select, true
 from sqlalchemy.dialects import sqlite
 
-from gateway.connection.bus_holdings import Held, Kind
+from gateway.connection.bus_holdings import Kind, SavedHoldings
 from gateway.store.change_log import log_change
 from gateway.store.existing_devices import existing
 from gateway.store.schema import holdings
@@ -39,7 +39,7 @@ class Holdings:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
-    async def save(self, held: Sequence[Held]) -> None:
+    async def save(self, held: Sequence[SavedHoldings]) -> None:
         """Keep these in the place of what was kept; nothing of a removed device."""
         if not held:
             return
@@ -57,7 +57,7 @@ class Holdings:
             if gone:
                 await connection.execute(_DELETE, gone)
 
-    async def read(self, device_id: str | None = None) -> list[Held]:
+    async def read(self, device_id: str | None = None) -> list[SavedHoldings]:
         """What was kept of what a device holds, or all devices, in a fixed order."""
         query = (
             select(holdings)
@@ -69,7 +69,7 @@ class Holdings:
         )
         async with self._transactions.transaction(write=False) as connection:
             return [
-                Held(**{**row, "kind": Kind(row["kind"])})
+                SavedHoldings(**{**row, "kind": Kind(row["kind"])})
                 for row in (await connection.execute(query)).mappings()
             ]
 
@@ -101,7 +101,7 @@ def _key(device_id: str, kind: str, key: int) -> dict[str, object]:
     return {"its_device": device_id, "its_kind": kind, "its_key": key}
 
 
-def _row(one: Held) -> dict[str, object]:
+def _row(one: SavedHoldings) -> dict[str, object]:
     return {
         "device_id": one.device_id,
         "kind": one.kind.value,

@@ -23,8 +23,8 @@ from harness.mosquitto import Mosquitto
 
 from gateway.config import Settings
 from gateway.net import puback_latency_samples
+from gateway.net.bounded_tls import BoundedSSLObject
 from gateway.net.device_side import DeviceSide
-from gateway.net.fruitless_tls import BoundedSSLObject
 from gateway.net.puback_latency_samples import RoundTripSamples
 
 

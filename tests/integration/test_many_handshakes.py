@@ -20,7 +20,7 @@ from harness.mosquitto import Mosquitto
 
 from gateway.config import Settings
 from gateway.net import handshakes
-from gateway.net.fruitless_tls import BoundedSSLObject
+from gateway.net.bounded_tls import BoundedSSLObject
 
 PEERS = 300
 UNDER_WAY, IN_A_TURN = 128, 8

@@ -204,7 +204,7 @@ def test_nothing_is_kept_and_nothing_counted_after_the_end(end):
     assert world.budgets.work.held > 50_000
     assert any(isinstance(one, Close) for one in react(connection, end) + react(connection, DeviceReady()))
     assert downstream.waiting is None
-    assert downstream.rest is None
+    assert downstream.unprocessed is None
     assert world.budgets.work.held == 0
 
 
@@ -214,7 +214,7 @@ def test_what_is_taken_and_not_looked_at_is_held_until_it_is():
     connection.receive(BusBytes(flood))
     commands = react(connection, DeviceReady())
     left = len(flood) - len(to_device(commands))
-    assert connection.established.downstream.rest is not None, "its second is over"
+    assert connection.established.downstream.unprocessed is not None, "its second is over"
     assert world.budgets.work.held >= left
 
 

@@ -123,7 +123,7 @@ def test_what_goes_on_for_long_is_recorded_again_after_a_rest():
 
 def test_seconds_since_the_last_message_go_on_in_a_rest():
     one = driven(rests=True, keep_alive=0, lifetime=None)
-    meter = one.connection.meter
+    meter = one.connection.tls_meter
     assert meter is not None
     assert meter.budget.seconds_since_message == SILENT
     one.give(DeviceBytes(OK))

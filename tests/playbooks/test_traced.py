@@ -15,7 +15,7 @@ from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import BusBytes, DeviceBytes, DeviceLost, Kicked, Tick, Turn
 from gateway.connection.packet_tracing import PACKETS_READ_MAX, ConnectionTrace, TracedConnection
 from gateway.connection.transition_table import State
-from gateway.mqtt.packet_summary import HEAD, PacketReader
+from gateway.mqtt.packet_summary import HEAD_BYTES_MAX, PacketReader
 
 SECRET = b"nobody is to see this"
 
@@ -231,7 +231,7 @@ def test_in_a_turn_that_is_full_nothing_is_read_and_the_next_is_followed_again(r
     traced(book, lines, missed=lambda: missed.append(True))
     work = book.connection._stage.upstream.meter.work
     react(book.connection, DeviceBytes(raw.publish("ok", b"1", v5=True, props=b"\x23\x00\x01")))
-    work.full = True
+    work.iteration_is_full = True
     lines.clear()
     book.connection.receive(DeviceBytes(raw.publish("ok/1", b"1", v5=True, props=b"\x23\x00\x01")))
     assert (lines, missed) == ([], [True])
@@ -253,8 +253,8 @@ def test_a_reader_keeps_no_more_than_a_head():
     reader, found = PacketReader(), []
     for at in range(0, len(packet), 1_000):
         found += reader.feed(packet[at : at + 1_000])
-        assert len(reader._head) <= HEAD
-    assert [(one.size, len(one.head)) for one in found] == [(len(packet), HEAD)]
+        assert len(reader._head) <= HEAD_BYTES_MAX
+    assert [(one.size, len(one.head)) for one in found] == [(len(packet), HEAD_BYTES_MAX)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 1_000])

@@ -54,11 +54,11 @@ async def test_without_tls_devices_come_from_this_machine_alone(
 
     taken = []
 
-    async def shake_hands(_: DevicePort, connection: socket.socket, link: DeviceSide) -> None:
+    async def do_handshake(_: DevicePort, connection: socket.socket, link: DeviceSide) -> None:
         taken.append(link.address)
         connection.close()
 
-    monkeypatch.setattr(DevicePort, "_shake_hands", shake_hands)
+    monkeypatch.setattr(DevicePort, "_do_handshake", do_handshake)
     bound = Bound()
     acceptor._sockets = [bound]
     acceptor._accept(bound)
@@ -70,8 +70,8 @@ async def test_without_tls_devices_come_from_this_machine_alone(
     await tasks.stop()
 
 
-@pytest.mark.parametrize("here_only", [False, True])
-async def test_and_so_do_those_who_ask_the_api(monkeypatch: pytest.MonkeyPatch, here_only: bool) -> None:
+@pytest.mark.parametrize("loopback_only", [False, True])
+async def test_and_so_do_those_who_ask_the_api(monkeypatch: pytest.MonkeyPatch, loopback_only: bool) -> None:
     monkeypatch.setattr(acceptor_module, "is_loopback", lambda _: False)  # this machine is another one now
 
     async def application(scope: object, receive: object, send: object) -> None:
@@ -85,14 +85,14 @@ async def test_and_so_do_those_who_ask_the_api(monkeypatch: pytest.MonkeyPatch, 
         start=tasks.start,
         connections=5,
         connections_per_address=5,
-        here_only=here_only,
+        loopback_only=loopback_only,
     )
     reader, writer = await asyncio.open_connection("127.0.0.1", server.acceptor.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = b""
     with contextlib.suppress(ConnectionError):
         answer = await reader.read()
-    assert answer.startswith(b"HTTP/1.1 200") == (not here_only)
+    assert answer.startswith(b"HTTP/1.1 200") == (not loopback_only)
     writer.close()
     await server.close()
     await tasks.stop()

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from gateway.app.savers.saver import Saver
-from gateway.connection.bus_holdings import Held, Kind
+from gateway.connection.bus_holdings import Kind, SavedHoldings
 from gateway.connection.process_context import Context
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
@@ -121,7 +121,7 @@ class BusHoldingsSaver(Saver):
                 self._context.holdings.drop(device_id)
 
 
-def above(limits_of: Callable[[str], Limits], held: Sequence[Held]) -> list[str]:
+def above(limits_of: Callable[[str], Limits], held: Sequence[SavedHoldings]) -> list[str]:
     """Which devices hold more than their limits allow now: nothing is taken from them."""
     sizes: Counter[tuple[str, str]] = Counter()
     for one in held:

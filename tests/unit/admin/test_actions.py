@@ -26,7 +26,7 @@ from gateway.admin.audit_events import demand_kept
 from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
-from gateway.connection.bus_holdings import Held, Kind
+from gateway.connection.bus_holdings import Kind, SavedHoldings
 from gateway.keys.key_files import ensure_sealing_file, ensure_signing_file, read_sealing_file
 from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import KeyState
@@ -73,7 +73,7 @@ class World:
             await self.store.devices.add(device_id, credential=HASHED, roles=["sensor"], labels={})
         await self.store.devices.set_next_credential("two-secrets", "next", 60)
         await self.store.tokens.add([self.record])
-        await self.store.holdings.save([Held("lamp-1", Kind.RETAINED, 0, 0, 0, b"12345678")])
+        await self.store.holdings.save([SavedHoldings("lamp-1", Kind.RETAINED, 0, 0, 0, b"12345678")])
         ensure_sealing_file(self.settings.encryption_key_path)
         ensure_signing_file(self.settings.signing_key_path)
         await self.store.close()

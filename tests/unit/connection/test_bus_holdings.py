@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.connection.bus_holdings import FOREVER, Held, Holder, Holdings, Kind
+from gateway.connection.bus_holdings import FOREVER, ConnectionHoldings, Holdings, Kind, SavedHoldings
 
 NOW = 1_764_000_000
 AFTER = 60
@@ -23,7 +23,7 @@ class Relay:
 
 def opened(holdings, client="c", lifetime=FOREVER, *, most=16, present=False, now=NOW):
     """A connection that the bus took; None when it found no place."""
-    holder = Holder(holdings, "lamp-1")
+    holder = ConnectionHoldings(holdings, "lamp-1")
     if not holder.count_session(client.encode(), lifetime, most, now):
         return None
     holder.established(session_present=present, lifetime=None)
@@ -54,7 +54,7 @@ def saved(holdings):
 
 
 def test_a_topic_counts_once_and_the_first_above_the_bound_is_refused():
-    one = Holder(Holdings(), "lamp-1")
+    one = ConnectionHoldings(Holdings(), "lamp-1")
     assert all(one.retain(b"t/%d" % number, 5) for number in (0, 1, 1, 2, 3, 4, 0))
     assert not one.retain(b"t/5", 5)
     assert one.retain(b"t/4", 5), "what is counted may be published again"
@@ -62,14 +62,14 @@ def test_a_topic_counts_once_and_the_first_above_the_bound_is_refused():
 
 def test_devices_have_a_bound_each():
     holdings = Holdings()
-    assert Holder(holdings, "lamp-1").retain(b"t", 1)
-    assert Holder(holdings, "lamp-2").retain(b"u", 1)
-    assert not Holder(holdings, "lamp-1").retain(b"u", 1)
+    assert ConnectionHoldings(holdings, "lamp-1").retain(b"t", 1)
+    assert ConnectionHoldings(holdings, "lamp-2").retain(b"u", 1)
+    assert not ConnectionHoldings(holdings, "lamp-1").retain(b"u", 1)
 
 
 def test_a_cleared_topic_gives_its_place_back_and_every_connection_that_counted_it_hears():
     holdings, pumps = Holdings(), [Relay(), Relay(), Relay()]
-    one, other = Holder(holdings, "lamp-1"), Holder(holdings, "lamp-1")
+    one, other = ConnectionHoldings(holdings, "lamp-1"), ConnectionHoldings(holdings, "lamp-1")
     assert one.retain(b"t", 1, pumps[0])
     assert other.retain(b"t", 1, pumps[1])
     assert other.clear(b"t") == 2
@@ -132,7 +132,7 @@ def test_a_goodbye_may_say_longer_too():
 
 def test_the_bus_may_say_for_how_long():
     holdings = Holdings()
-    one = Holder(holdings, "lamp-1")
+    one = ConnectionHoldings(holdings, "lamp-1")
     assert one.count_session(b"c", FOREVER, 1, NOW)
     one.established(session_present=False, lifetime=10)
     one.end(NOW)
@@ -156,7 +156,7 @@ def test_what_is_connected_never_expires():
 
 def test_a_refusal_of_the_bus_gives_the_place_back():
     holdings = Holdings()
-    one = Holder(holdings, "lamp-1")
+    one = ConnectionHoldings(holdings, "lamp-1")
     assert one.count_session(b"c", FOREVER, 1, NOW)
     one.refused()
     one.end(NOW)
@@ -166,7 +166,7 @@ def test_a_refusal_of_the_bus_gives_the_place_back():
 def test_a_refusal_of_the_bus_leaves_what_it_had():
     holdings = left(Holdings(), "c")
     for lifetime in (0, FOREVER):
-        one = Holder(holdings, "lamp-1")
+        one = ConnectionHoldings(holdings, "lamp-1")
         assert one.count_session(b"c", lifetime, 16, NOW)
         one.refused()
         one.end(NOW)
@@ -175,11 +175,11 @@ def test_a_refusal_of_the_bus_leaves_what_it_had():
 
 def test_who_was_never_answered_may_have_left_a_session():
     holdings = Holdings()
-    one = Holder(holdings, "lamp-1")
+    one = ConnectionHoldings(holdings, "lamp-1")
     assert one.count_session(b"c", FOREVER, 1, NOW)
     one.end(NOW)
     assert sessions(holdings) == 1
-    again = Holder(holdings, "lamp-1")
+    again = ConnectionHoldings(holdings, "lamp-1")
     assert again.count_session(b"c", 0, 1, NOW)
     again.end(NOW)
     assert sessions(holdings) == 1, "and who was never answered has ended none"
@@ -209,7 +209,7 @@ def test_whoever_opens_two_at_once_is_counted_by_what_either_may_have_left():
     # Which CONNECT the bus took last can't be known by the order of its answers.
     for last_to_end in (0, 1):
         holdings = Holdings()
-        ends, stays = Holder(holdings, "lamp-1"), Holder(holdings, "lamp-1")
+        ends, stays = ConnectionHoldings(holdings, "lamp-1"), ConnectionHoldings(holdings, "lamp-1")
         assert stays.count_session(b"c", FOREVER, 1, NOW)
         assert ends.count_session(b"c", 0, 1, NOW)
         stays.established(session_present=False, lifetime=None)
@@ -223,7 +223,7 @@ def test_whoever_opens_two_at_once_is_counted_by_what_either_may_have_left():
 
 def test_whoever_lowers_it_while_another_comes_is_counted_too():
     holdings = Holdings()
-    old, new = opened(holdings), Holder(holdings, "lamp-1")
+    old, new = opened(holdings), ConnectionHoldings(holdings, "lamp-1")
     assert new.count_session(b"c", FOREVER, 1, NOW)
     old.lifetime = 0
     old.end(NOW)
@@ -269,7 +269,7 @@ def test_all_of_it_counts_on_after_a_restart():
     assert here.subscribe(b"a", 1)
     assert here.retain(b"t", 1)
     again = saved(holdings)
-    assert not Holder(again, "lamp-1").retain(b"u", 1)
+    assert not ConnectionHoldings(again, "lamp-1").retain(b"u", 1)
     assert opened(again, "new", most=2) is None
     assert not opened(again, "here", most=2, present=True).subscribe(b"b", 1)
 
@@ -313,7 +313,7 @@ def test_only_what_changed_is_saved_and_what_is_held_no_more_goes():
 
 def test_what_could_not_be_saved_is_saved_as_it_is_the_next_time():
     holdings = Holdings()
-    one = Holder(holdings, "lamp-1")
+    one = ConnectionHoldings(holdings, "lamp-1")
     one.retain(b"t", 9)
     rows = holdings.take(10)
     one.retain(b"u", 9)
@@ -376,7 +376,7 @@ def test_a_removed_device_leaves_nothing():
     here.end(NOW)
     assert holdings.find("lamp-1") is None
     assert holdings.take(10) == []
-    holdings.put_back([Held("lamp-1", Kind.RETAINED, 0, 0, 0, b"")])
+    holdings.put_back([SavedHoldings("lamp-1", Kind.RETAINED, 0, 0, 0, b"")])
     assert holdings.take(10) == []
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.connection.connects_without_revoked_will import PAIRS_MAX, WillsTakenBack
+from gateway.connection.connects_without_revoked_will import PAIRS_MAX, RevokedWills
 
 
 def test_only_what_was_taken_back_is_known():
-    kept = WillsTakenBack()
+    kept = RevokedWills()
     assert not kept.has("lamp-1", "a")
     kept.add("lamp-1", "a")
     assert kept.has("lamp-1", "a")
@@ -15,7 +15,7 @@ def test_only_what_was_taken_back_is_known():
 
 
 def test_it_is_bounded_and_the_oldest_go():
-    kept = WillsTakenBack()
+    kept = RevokedWills()
     for number in range(PAIRS_MAX):
         kept.add(str(number), "a")
     kept.add("0", "a")  # as new as any now

@@ -12,15 +12,15 @@ from gateway.connection.commands import AwaitTurn, Close, PauseDevice, SendToBus
 from gateway.connection.device_budgets import (
     EFFORT_FILTER,
     EFFORT_TAKEN_APART,
+    ITERATION_EFFORT,
     RUN_PACKETS,
-    SLICE,
-    TURN,
+    SLICE_EFFORT,
     Budgets,
 )
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, DeviceLost, Tick, Turn
 from gateway.connection.process_counters import Counters
-from gateway.connection.writes import LONG
+from gateway.connection.writes import LONG_BYTES
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.packets import PacketType
 from gateway.policy.engine.identity import Grant
@@ -65,8 +65,8 @@ def test_no_chunk_costs_more_than_a_slice_whatever_it_holds(flood):
     commands = connection.receive(DeviceBytes(flood))
     assert commands[-1] in (AwaitTurn(), PauseDevice())
     # One packet may go over it.
-    assert 0 < work.done < SLICE + 20 * EFFORT_FILTER + EFFORT_TAKEN_APART + len(flood) // 2_048
-    assert work.done >= min(SLICE, RUN_PACKETS >> 3)
+    assert 0 < work.done < SLICE_EFFORT + 20 * EFFORT_FILTER + EFFORT_TAKEN_APART + len(flood) // 2_048
+    assert work.done >= min(SLICE_EFFORT, RUN_PACKETS >> 3)
 
 
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
@@ -94,11 +94,11 @@ def test_a_subscribe_of_thousands_of_filters_is_judged_in_slices():
     commands = connection.receive(DeviceBytes(raw.subscribe(1, *filters, ("other", 0)) + OK))
     turns, said = 0, []
     while commands[-1] == AwaitTurn():
-        assert work.done < SLICE + 2 * EFFORT_FILTER + 4_000 * 10 // 2_048
+        assert work.done < SLICE_EFFORT + 2 * EFFORT_FILTER + 4_000 * 10 // 2_048
         work.begin()
         turns, commands = turns + 1, connection.receive(Turn())
         said += commands
-    assert turns + 1 >= 4_000 * EFFORT_FILTER // SLICE
+    assert turns + 1 >= 4_000 * EFFORT_FILTER // SLICE_EFFORT
     to_bus = b"".join(one.data for one in said if isinstance(one, SendToBus))
     assert to_bus == raw.subscribe(1, *filters) + OK
 
@@ -112,7 +112,7 @@ def test_what_the_bus_sends_is_done_in_slices_too(envelope):
     world.budgets.work.begin()
     commands = connection.receive(BusBytes(flood))
     assert commands[-1] == AwaitTurn()
-    assert world.budgets.work.done < SLICE + 200 + len(flood) // 2_048
+    assert world.budgets.work.done < SLICE_EFFORT + 200 + len(flood) // 2_048
     answers = b"".join(one.data for one in commands if isinstance(one, SendToBus))
     while commands and commands[-1] == AwaitTurn():
         world.budgets.work.begin()
@@ -139,7 +139,7 @@ def test_a_turn_that_is_full_lets_what_is_like_the_last_message_pass_and_nothing
     world = context()
     book = established(world, keep_alive=0) >> DeviceBytes(OK) << SendToBus(OK)
     connection = book.connection
-    world.budgets.work.add(TURN)
+    world.budgets.work.add(ITERATION_EFFORT)
     assert connection.receive(DeviceBytes(OK)) == [SendToBus(OK)]
     other = raw.publish("ok/a", b"1")
     assert connection.receive(DeviceBytes(other)) == [AwaitTurn()]
@@ -276,7 +276,7 @@ def test_unfinished_packets_of_a_device_are_bounded_over_its_connections():
     assert world.budgets.work.held == 3_000
 
 
-@pytest.mark.parametrize("rest", [1_000, LONG + 1])
+@pytest.mark.parametrize("rest", [1_000, LONG_BYTES + 1])
 def test_a_packet_that_came_in_pieces_counts_until_its_turn_comes(rest):
     """A device that is over its second had each of its connections keep a whole packet beside the bound."""
     packet = raw.publish("ok/long", b"x" * (3_000 + rest))
@@ -350,7 +350,7 @@ def test_nothing_of_ours_follows_the_devices_goodbye():
     """[MQTT-3.14.4-1], also when both directions waited for the same turn."""
     world = context()
     connection = established(world, keep_alive=0).connection
-    world.budgets.work.add(TURN)
+    world.budgets.work.add(ITERATION_EFFORT)
     connection.receive(DeviceBytes(raw.publish("ok/a", b"1") + raw.DISCONNECT))
     connection.receive(BusBytes(raw.publish("other", b"1", qos=1, packet_id=7)))
     world.budgets.work.begin()
@@ -371,7 +371,7 @@ def test_nothing_more_is_read_of_a_connection_whose_turn_was_in_vain():
     """Its device was over its second by then: what waits grew by a chunk each second, for ever."""
     world = context(policy(messages_per_second=100))
     waits, other = (established(world, keep_alive=0).connection for _ in range(2))
-    world.budgets.work.add(TURN)
+    world.budgets.work.add(ITERATION_EFFORT)
     assert waits.receive(DeviceBytes(raw.publish("ok/a", b"1"))) == [AwaitTurn()]
     assert react(other, DeviceBytes(DENIED * 20))[-1] == PauseDevice()
     assert waits.receive(Turn()) == [PauseDevice()]

@@ -18,7 +18,7 @@ FIRST = bytes.fromhex("320b 0003742f31 0007 32312e35")
 def path():
     made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).from_device)
     packet = decode_publish(FIRST, 0, 2, len(FIRST), Version.V311)
-    made.remember_example(packet, FIRST, 0, 2, len(FIRST))
+    made.remember_header(packet, FIRST, 0, 2, len(FIRST))
     return made
 
 
@@ -50,7 +50,7 @@ def test_what_is_remembered(path):
     ],
 )
 def test_what_passes(path, chunk, messages):
-    assert path.alike(bytes.fromhex(chunk)) is bool(messages)
+    assert path.takes_fast_path(bytes.fromhex(chunk)) is bool(messages)
     assert (path.meter.messages, path.ledger.passed1) == (messages, messages)
 
 
@@ -58,21 +58,21 @@ def test_a_puback_passes_unless_an_answer_of_ours_waits(path):
     ack = bytes.fromhex("4002 0007")
     path.other_ledger.passed(1)
     path.other_ledger.passed(1)
-    assert path.alike(ack)
+    assert path.takes_fast_path(ack)
     assert path.other_ledger.acked1 == 1
     assert path.other_ledger.answer(1, ack, 10) == b""
-    assert not path.alike(ack)
+    assert not path.takes_fast_path(ack)
 
 
 def test_nothing_passes_once_it_is_forgotten(path):
-    path.forget_example()
-    assert not path.alike(FIRST)
+    path.forget_header()
+    assert not path.takes_fast_path(FIRST)
 
 
 def remembering(first: bytes, version: Version) -> FastPath:
     made = FastPath(Ledger(), Ledger(), Budgets().join("one", Limits()).from_device)
     packet = decode_publish(first, 0, 2, len(first), version)
-    made.remember_example(packet, first, 0, 2, len(first))
+    made.remember_header(packet, first, 0, 2, len(first))
     return made
 
 
@@ -86,8 +86,8 @@ KINDS = [(FIRST, Version.V311), (IN_VERSION_5, Version.V5), (AT_QOS_0, Version.V
 def test_a_long_run_ends_where_the_first_message_differs(first, version, count):
     path = remembering(first, version)
     run = first * count
-    assert path._end_of_alike(run + first[:5], 0, len(run) + 5) == len(run)
-    assert path._end_of_alike(run, 0, len(run) - len(first)) == len(run) - len(first)
+    assert path._end_of_run(run + first[:5], 0, len(run) + 5) == len(run)
+    assert path._end_of_run(run, 0, len(run) - len(first)) == len(run) - len(first)
     payload_at = decode_publish(first, 0, 2, len(first), version).payload_at
     for number in range(count):
         at = number * len(first)
@@ -96,7 +96,7 @@ def test_a_long_run_ends_where_the_first_message_differs(first, version, count):
             broken[at + byte] ^= 0xFF
             if path._id_at <= byte < path._id_at + 2 and path._id_at:
                 broken[at + path._id_at : at + path._id_at + 2] = bytes(2)
-            assert path._end_of_alike(bytes(broken), 0, len(run)) == at
+            assert path._end_of_run(bytes(broken), 0, len(run)) == at
         other = bytearray(run)
         other[at + payload_at] ^= 0xFF
-        assert path._end_of_alike(bytes(other), 0, len(run)) == len(run)
+        assert path._end_of_run(bytes(other), 0, len(run)) == len(run)

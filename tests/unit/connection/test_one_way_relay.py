@@ -52,7 +52,7 @@ class Told(Relay):
         if packet.topic == b"new":
             return raw.publish("newer", b"!")
         if packet.topic == b"yes":
-            self.remember_example(packet, data, pos, body, end)
+            self.remember_header(packet, data, pos, body, end)
         if packet.topic == b"known":
             self.verdicts[b"known"] = CachedVerdict("known", FINE, sensitive=False)
         return None
@@ -214,7 +214,7 @@ def test_a_remembered_packet_with_id_0_is_looked_at_again():
 def test_nothing_is_remembered_after_forgetting():
     packet = raw.publish("yes", b"x")
     relay = fed(packet)
-    relay.forget_example()
+    relay.forget_header()
     relay.feed(packet)
     assert relay.handled == [packet] * 2
 
@@ -386,7 +386,7 @@ def test_a_turn_that_ends_with_the_packet_has_the_long_chunk_wait():
     relay.meter.effort = relay.meter.effort_left + 1
     relay.feed(packet[20:] + LONG)
     assert relay.out == []
-    assert relay.rest == packet + LONG
+    assert relay.unprocessed == packet + LONG
     relay.meter.effort = 0
     relay.go_on()
     assert said(relay) == packet + LONG
@@ -395,15 +395,15 @@ def test_a_turn_that_ends_with_the_packet_has_the_long_chunk_wait():
 def test_in_a_turn_that_is_full_not_even_the_packet_that_ends_is_looked_at():
     packet = SPLIT["other"]
     relay = fed(packet[:20])
-    relay.meter.work.full = True
+    relay.meter.work.iteration_is_full = True
     relay.feed(packet[20:] + LONG)
     assert relay.out == []
-    assert relay.rest == packet + LONG
+    assert relay.unprocessed == packet + LONG
 
 
 def test_a_packet_held_beyond_its_bound_is_refused_with_a_long_chunk_too():
     packet = raw.publish("other", b"x" * 900)
     relay = fed(packet[:20])
-    relay.meter.budget.held_most = 900
+    relay.meter.budget.held_max = 900
     with pytest.raises(LimitExceeded):
         relay.feed(packet[20:] + LONG)

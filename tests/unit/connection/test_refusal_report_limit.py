@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.connection.audit_vocabulary import Report
-from gateway.connection.refusal_report_limit import FIRST, PER_SECOND, ROOTS, Reports
+from gateway.connection.refusal_report_limit import FIRST_OF_A_KIND, PER_SECOND, ROOTS, Reports
 
 ONE = Report("publish", "refused", "why")
 
@@ -39,10 +39,10 @@ def test_what_is_left_out_is_counted_by_kind():
     others = Report("delivery", "refused", "why"), Report("open", "failed", "why")
     for _ in range(PER_SECOND + 7):
         reports.add(ONE)
-    for _ in range(FIRST + 3):
+    for _ in range(FIRST_OF_A_KIND + 3):
         for other in others:
             reports.add(other)
-    assert taken(reports) == [ONE] * PER_SECOND + list(others) * FIRST
+    assert taken(reports) == [ONE] * PER_SECOND + list(others) * FIRST_OF_A_KIND
     reports.tick()
     assert {(one.kind, one.outcome): one.count for one in taken(reports)} == {
         ("publish", "refused"): 7,

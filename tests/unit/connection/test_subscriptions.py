@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.connection import subscriptions as module
 from gateway.connection.authorizer import Authorizer
-from gateway.connection.bus_holdings import Holder
-from gateway.connection.device_budgets import Budget, Work
+from gateway.connection.bus_holdings import ConnectionHoldings
+from gateway.connection.device_budgets import Budget, ProcessWork
 from gateway.connection.one_way_relay import UNFINISHED
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
@@ -34,7 +34,7 @@ ASKED = st.lists(
 def subscriptions(version, **limits):
     world = context(policy(**limits))
     identity = Identity(LAMP.device_id, LAMP.roles, LAMP.labels, "c")
-    holder, budget = Holder(world.holdings, LAMP.device_id), Budget(Limits(), Work())
+    holder, budget = ConnectionHoldings(world.holdings, LAMP.device_id), Budget(Limits(), ProcessWork())
     return Subscriptions(world, version, Reports(), holder, budget), Authorizer(world, identity, Reports())
 
 
@@ -53,14 +53,14 @@ def subscribe(held, packet, access, answers):
     ASKED,
     st.booleans(),
     st.lists(st.sampled_from([0, 1, 2, 0x80]), min_size=8, max_size=8),
-    st.sampled_from([1, 25, module.SLICE]),
+    st.sampled_from([1, 25, module.SLICE_EFFORT]),
 )
 def test_the_answer_of_the_bus_and_ours_are_put_together(asked, v5, granted, a_slice):
     held, access = subscriptions(Version.V5 if v5 else Version.V311)
     packet = raw.subscribe(7, *asked, v5=v5)
     answers: list[bytes] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "SLICE", a_slice)
+        patched.setattr(module, "SLICE_EFFORT", a_slice)
         passed = subscribe(held, packet, access, answers)
     kept = [(name, min(qos, 1) if name in LOW else qos) for name, qos in asked if name not in DENIED]
     no = 0x87 if v5 else 0x80

@@ -31,7 +31,7 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
-from gateway.connection.transition_outcomes import Accepted, Outcome, Over, SaidGoodbye
+from gateway.connection.transition_outcomes import Accepted, Ended, Outcome, SaidGoodbye
 from gateway.connection.transition_table import TABLE, Row, State
 
 ROOT = Path(__file__).parents[3]
@@ -89,8 +89,8 @@ def test_over_means_closed_and_nothing_else_does():
     for rows in TABLE.values():
         for row in rows.values():
             assert set(row.after) <= OUTCOMES
-            assert {outcome for outcome, state in row.after.items() if state is State.CLOSED} <= {Over}
-            assert row.after.get(Over, State.CLOSED) is State.CLOSED
+            assert {outcome for outcome, state in row.after.items() if state is State.CLOSED} <= {Ended}
+            assert row.after.get(Ended, State.CLOSED) is State.CLOSED
 
 
 def test_only_the_one_that_enters_closed_makes_a_close():

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.connection.device_budgets import TURN, Budgets, Work
+from gateway.connection.device_budgets import ITERATION_EFFORT, Budgets, ProcessWork
 from gateway.net.device_round_robin import Turns
 from gateway.net.tls_decryption_cost import TlsBudget
 from gateway.net.untaken_answers import UntakenAnswers
@@ -31,7 +31,7 @@ class Busy:
 
 @pytest.fixture
 def work():
-    return Work()
+    return ProcessWork()
 
 
 async def test_devices_take_turns_not_connections(work):
@@ -48,24 +48,24 @@ async def test_devices_take_turns_not_connections(work):
 async def test_a_turn_has_an_end_and_the_loop_goes_on_between(work):
     turns, took = Turns(work), []
     for _ in range(10):
-        Busy(turns, work, "bad", took, times=10, effort=TURN // 2)
+        Busy(turns, work, "bad", took, times=10, effort=ITERATION_EFFORT // 2)
     seen = []
     while len(took) < 100:
         await asyncio.sleep(0)
         seen.append(len(took))
     assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) == 2
-    assert not work.full
+    assert not work.iteration_is_full
 
 
 async def test_a_turn_that_was_full_is_not_full_for_ever(work):
     turns, took = Turns(work), []
-    work.add(TURN)
-    assert work.full
+    work.add(ITERATION_EFFORT)
+    assert work.iteration_is_full
     Busy(turns, work, "one", took, times=1, effort=1)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert took == ["one"]
-    assert not work.full
+    assert not work.iteration_is_full
 
 
 class ReadsOn:
@@ -81,10 +81,10 @@ class ReadsOn:
         asyncio.get_running_loop().call_soon(self._read)
 
     def _read(self):
-        if self._work.full:
+        if self._work.iteration_is_full:
             self._tls.wait(self.take)
         else:
-            self._work.add(TURN // 4)
+            self._work.add(ITERATION_EFFORT // 4)
             self.done = True
 
 

@@ -42,7 +42,7 @@ class Port:
         self.begun.append(pending)
         self.ends[pending] = asyncio.Event()
 
-        async def shake_hands() -> None:
+        async def do_handshake() -> None:
             try:
                 await self.ends[pending].wait()
             except asyncio.CancelledError:
@@ -51,7 +51,7 @@ class Port:
             finally:
                 pending.peer.close()
 
-        return asyncio.ensure_future(shake_hands())
+        return asyncio.ensure_future(do_handshake())
 
     def come(self, host: str, *, says: bytes = b"hello") -> PendingHandshake:
         here, there = socket.socketpair()
@@ -238,11 +238,11 @@ async def test_what_is_to_come_before_a_peer_comes_before_its_handshake():
         return asyncio.Protocol()
 
     acceptor = Acceptor(
-        lambda *_: None, None, backlog=1, here_only=True, now=asyncio.get_running_loop().time, patience=1
+        lambda *_: None, None, backlog=1, loopback_only=True, now=asyncio.get_running_loop().time, patience=1
     )
     acceptor.before_peer = (lambda: order.append("look"), lambda: order.append("lag"))
     peer, client = socket.socketpair()
     peer.setblocking(False)
     with client:
-        await acceptor.shake_hands(peer, protocol, 1)
+        await acceptor.do_handshake(peer, protocol, 1)
         assert order == ["look", "lag", "handshake"]

@@ -78,11 +78,11 @@ def test_a_client_came_again_that_has_its_client_id_and_came_later():
     first, other, narrow, again = (Link(*what) for what in (("a",), ("b",), ("a", "n"), ("a",)))
     for each in (first, other, narrow):
         assert one.admit(each, LAMP) is None
-        assert not one.came_again(first), "another id on the bus"
+        assert not one.is_taken_over(first), "another id on the bus"
     assert one.admit(again, LAMP) is None
-    assert [one.came_again(each) for each in (first, other, narrow, again)] == [True, False, False, False]
+    assert [one.is_taken_over(each) for each in (first, other, narrow, again)] == [True, False, False, False]
     one.forget(again)
-    assert not one.came_again(first)
+    assert not one.is_taken_over(first)
 
 
 def test_a_lowered_limit_leaves_places_to_those_that_came_first():

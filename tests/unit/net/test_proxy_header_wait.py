@@ -39,10 +39,10 @@ class Port:
         here.setblocking(False)
         self.ours.append(here)
         self.theirs.append(there)
-        self.proxied.add(here, address, self._introduce)
+        self.proxied.add(here, address, self._start_peer)
         return there
 
-    def _introduce(self, peer: socket.socket, address: Address, since: float) -> None:
+    def _start_peer(self, peer: socket.socket, address: Address, since: float) -> None:
         left = b""
         with contextlib.suppress(BlockingIOError):
             left = peer.recv(100)
@@ -165,11 +165,11 @@ async def test_what_is_for_this_machine_alone_is_judged_by_the_tcp_peer(monkeypa
     acceptor = DevicePort(plane, None, proxies).acceptor
     met = []
 
-    async def shake_hands(_: DevicePort, connection: socket.socket, link: object) -> None:
+    async def do_handshake(_: DevicePort, connection: socket.socket, link: object) -> None:
         met.append(link.address)
         connection.close()
 
-    monkeypatch.setattr(DevicePort, "_shake_hands", shake_hands)
+    monkeypatch.setattr(DevicePort, "_do_handshake", do_handshake)
     with contextlib.suppress(OSError):
         there.sendall(line)
     acceptor._take_in(here, Address(peer, 7))

@@ -45,9 +45,9 @@ class End:
 async def test_a_connection_that_waits_for_an_answer_is_not_tapped_once_more():
     """Kind: what is put over the same thing again and can only be taken off from outside piles up."""
     ends = End(), End()
-    upstream = SimpleNamespace(has_partial_packet=False, rest=None)
+    upstream = SimpleNamespace(has_partial_packet=False, unprocessed=None)
     connection = SimpleNamespace(established=SimpleNamespace(upstream=upstream))
-    side = SimpleNamespace(ends=ends, connection=connection)
+    side = SimpleNamespace(transports=ends, connection=connection)
     samples = RoundTripSamples(SimpleNamespace(live=[side]), lambda _: None)
     samples.look()
     for number in range(1, 6):
@@ -63,10 +63,10 @@ async def test_a_connection_that_waits_for_an_answer_is_not_tapped_once_more():
 async def test_a_connection_that_asks_nothing_is_left_after_some_chunks():
     ends, heard = (End(), End()), []
     ends[0].real.data_received = heard.append
-    upstream = SimpleNamespace(has_partial_packet=False, rest=None)
+    upstream = SimpleNamespace(has_partial_packet=False, unprocessed=None)
     connection = SimpleNamespace(established=SimpleNamespace(upstream=upstream))
     samples = RoundTripSamples(
-        SimpleNamespace(live=[SimpleNamespace(ends=ends, connection=connection)]), lambda _: None
+        SimpleNamespace(live=[SimpleNamespace(transports=ends, connection=connection)]), lambda _: None
     )
     samples.look()
     samples.look()

@@ -65,7 +65,7 @@ def test_tls_that_yields_nothing_ends_the_rest():
     resting = Resting()
     live = resting.side.connection.established
     assert live is not None
-    live.tls.effort += 1
+    live.tls_meter.effort += 1
     assert resting.gets_tick(3)
 
 

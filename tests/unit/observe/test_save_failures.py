@@ -16,7 +16,7 @@ from gateway.app.savers.key_uses import KeyUsesSaver
 from gateway.app.savers.login_priority_file import KnownDevicesSaver
 from gateway.app.savers.usage import UsageSaver
 from gateway.auth.known_devices import KnownDevices
-from gateway.connection.bus_holdings import Holder
+from gateway.connection.bus_holdings import ConnectionHoldings
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditLog
 from gateway.observe.save_failures import Saves
@@ -100,7 +100,7 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     world.recorder.record(lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok"))
     refusals = PolicyDenialsSaver(store, Counters(), saves)
     refusals._unsaved.append(object())
-    assert Holder(world.holdings, "lamp-1").retain(b"t", 1)
+    assert ConnectionHoldings(world.holdings, "lamp-1").retain(b"t", 1)
     forgetful = BusHoldingsSaver(store, world, lambda _: None, saves)
     forgetful.devices_changed(frozenset({"lamp-1"}))
     known = KnownDevices(world.now)

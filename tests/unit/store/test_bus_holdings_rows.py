@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from harness.stored_devices import add_devices
 
-from gateway.connection.bus_holdings import FOREVER, Held, Kind
+from gateway.connection.bus_holdings import FOREVER, Kind, SavedHoldings
 from gateway.store import open_store
 
 
@@ -22,11 +22,11 @@ async def store(tmp_path):
 
 def retained(device_id, *keys, gone=False):
     packed = b"".join(key.to_bytes(8, "little", signed=True) for key in keys)
-    return Held(device_id, Kind.RETAINED, 0, 0, 0, packed, gone=gone)
+    return SavedHoldings(device_id, Kind.RETAINED, 0, 0, 0, packed, gone=gone)
 
 
 def session(device_id, key, *, since=0, gone=False):
-    return Held(device_id, Kind.SESSION, key, FOREVER, since, b"", gone=gone)
+    return SavedHoldings(device_id, Kind.SESSION, key, FOREVER, since, b"", gone=gone)
 
 
 async def test_what_is_saved_is_read_again_and_replaced(store):

@@ -14,7 +14,7 @@ from harness.stored_devices import add_devices
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from gateway.connection.bus_holdings import Held, Kind
+from gateway.connection.bus_holdings import Kind, SavedHoldings
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.store import IssuedToken, StoredRefusal, usage
@@ -57,7 +57,7 @@ SAVES = {
         [IssuedToken(f"{number}", "lamp", f"{number}", 1, 1, 2**40, "auth") for number in range(many)]
     ),
     "holdings that are gone": lambda store, many: store.holdings.save(
-        [Held("lamp", Kind.SESSION, number, 0, 0, b"", gone=True) for number in range(many)]
+        [SavedHoldings("lamp", Kind.SESSION, number, 0, 0, b"", gone=True) for number in range(many)]
     ),
     "holdings that were to be forgotten": lambda store, many: store.holdings.forgotten(
         {f"lamp-{number}": number for number in range(many)}

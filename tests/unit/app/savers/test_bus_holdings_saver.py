@@ -6,7 +6,7 @@ import pytest
 from harness.playbook import context
 
 from gateway.app.savers.bus_holdings import BusHoldingsSaver, above
-from gateway.connection.bus_holdings import FOREVER, Held, Holder, Kind
+from gateway.connection.bus_holdings import FOREVER, ConnectionHoldings, Kind, SavedHoldings
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.limits import Limits
 from gateway.store import NewDevice, StoreError, open_store
@@ -33,19 +33,19 @@ async def started(store, world=None, *, bus_forgets=False):
 
 
 def retain(world, device_id="lamp-1", topic=b"t", most=9):
-    return Holder(world.holdings, device_id).retain(topic, most)
+    return ConnectionHoldings(world.holdings, device_id).retain(topic, most)
 
 
 async def test_it_counts_on_after_a_restart(store):
     one, world, _ = await started(store)
-    holder = Holder(world.holdings, "lamp-1")
+    holder = ConnectionHoldings(world.holdings, "lamp-1")
     assert holder.count_session(b"lamp-1/c", FOREVER, 1, 0)
     assert retain(world)
     await one.save()
     _, again, _ = await started(store)
     assert not retain(again, topic=b"u", most=1)
-    assert not Holder(again.holdings, "lamp-1").count_session(b"lamp-1/d", FOREVER, 1, 0)
-    assert Holder(again.holdings, "lamp-1").count_session(b"lamp-1/c", FOREVER, 1, 0)
+    assert not ConnectionHoldings(again.holdings, "lamp-1").count_session(b"lamp-1/d", FOREVER, 1, 0)
+    assert ConnectionHoldings(again.holdings, "lamp-1").count_session(b"lamp-1/c", FOREVER, 1, 0)
 
 
 async def test_with_a_bus_that_forgets_it_counts_from_nothing(store):
@@ -178,12 +178,12 @@ async def test_what_was_saved_beside_a_request_is_not_counted_after_a_restart(st
 def test_devices_above_a_limit_are_named_and_others_are_not():
     limits = Limits(retained_topics=2, sessions=1, subscriptions=1)
     held = [
-        Held("a", Kind.RETAINED, 0, 0, 0, bytes(24)),
-        Held("a", Kind.SESSION, 1, 0, 0, bytes(16)),
-        Held("b", Kind.RETAINED, 0, 0, 0, bytes(16)),
-        Held("b", Kind.SESSION, 1, 0, 0, bytes(8)),
-        Held("c", Kind.SESSION, 1, 0, 0, b""),
-        Held("c", Kind.SESSION, 2, 0, 0, b""),
+        SavedHoldings("a", Kind.RETAINED, 0, 0, 0, bytes(24)),
+        SavedHoldings("a", Kind.SESSION, 1, 0, 0, bytes(16)),
+        SavedHoldings("b", Kind.RETAINED, 0, 0, 0, bytes(16)),
+        SavedHoldings("b", Kind.SESSION, 1, 0, 0, bytes(8)),
+        SavedHoldings("c", Kind.SESSION, 1, 0, 0, b""),
+        SavedHoldings("c", Kind.SESSION, 2, 0, 0, b""),
     ]
     assert [line.partition(" on the bus")[0] for line in above(lambda _: limits, held)] == [
         "a holds 3 retained_topics",

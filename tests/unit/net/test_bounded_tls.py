@@ -10,9 +10,9 @@ import pytest
 import trustme
 from harness.crafted_tls_records import client_records
 
-from gateway.connection.device_budgets import TURN
-from gateway.net import fruitless_tls, tls_portions
-from gateway.net.fruitless_tls import IDLE_MAX, BoundedSSLContext
+from gateway.connection.device_budgets import ITERATION_EFFORT
+from gateway.net import bounded_tls, tls_portions
+from gateway.net.bounded_tls import UNPRODUCTIVE_MAX, BoundedSSLContext
 from gateway.net.tls_record_counter import TooLittleData
 
 CA = trustme.CA()
@@ -128,7 +128,7 @@ async def test_an_authenticated_peer_may_not_send_key_updates_for_ever(side):
 
     with pytest.raises(TooLittleData):
         flood()
-    assert sent < 3 * fruitless_tls.IDLE_MAX
+    assert sent < 3 * bounded_tls.UNPRODUCTIVE_MAX
 
 
 async def test_an_authenticated_peers_key_updates_are_not_undone_all_at_once(side):
@@ -138,10 +138,10 @@ async def test_an_authenticated_peers_key_updates_are_not_undone_all_at_once(sid
     incoming.write(b"".join(client.key_update() for _ in range(9_000)))
     before = incoming.pending
     assert read(server) == b""
-    assert before - incoming.pending < fruitless_tls.IDLE_MAX, "more than a turn's worth"
+    assert before - incoming.pending < bounded_tls.UNPRODUCTIVE_MAX, "more than a turn's worth"
     with pytest.raises(TooLittleData):
         turns(server)
-    assert before - incoming.pending < 2 * fruitless_tls.IDLE_MAX
+    assert before - incoming.pending < 2 * bounded_tls.UNPRODUCTIVE_MAX
 
 
 @pytest.mark.parametrize("size", [2, 20, 300, 16_000])
@@ -184,7 +184,7 @@ class Purse:
 
     @property
     def must_wait(self):
-        return self.spent >= TURN
+        return self.spent >= ITERATION_EFFORT
 
     def spend(self, effort, in_this_turn):
         self.effort += effort
@@ -258,7 +258,7 @@ async def test_who_is_thrown_out_makes_all_careful(side, hours):
     """However long it has been quiet: what is forgiven has a bound."""
     server, client, incoming = side
     grow(side)
-    server._idle_forgiven_at -= hours * 3_600
+    server._forgiven_at -= hours * 3_600
     incoming.write(b"".join(client.key_update() for _ in range(2_000)))
     with pytest.raises(TooLittleData):
         read(server)
@@ -270,7 +270,7 @@ async def test_a_busy_machine_is_no_reason_to_be_careful(side, monkeypatch):
     server, client, incoming = side
     server.peer_is_authenticated()
     clock = itertools.count()
-    monkeypatch.setattr(fruitless_tls.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(bounded_tls.time, "perf_counter", lambda: float(next(clock)))
     record = client.record(bytes(16_000))
     incoming.write(record[:8_000])
     assert read(server) == b""
@@ -330,7 +330,10 @@ async def test_data_before_too_little_data_is_not_lost(side, behind):
     server.peer_is_authenticated()
     incoming.write(client.record(b"first"))
     assert read(server) == b"first"
-    server._idle, server._idle_forgiven_at = IDLE_MAX - 10, time.monotonic() + 60  # nothing is forgiven
+    server._unproductive, server._forgiven_at = (
+        UNPRODUCTIVE_MAX - 10,
+        time.monotonic() + 60,
+    )  # nothing is forgiven
     incoming.write(client.key_update() + client.record(b"last") + (client.record(behind) if behind else b""))
     assert server.read(1 << 18) == b"last" + behind
     with pytest.raises(TooLittleData):

@@ -37,11 +37,11 @@ _HANDSHAKE_PORTION = 4_096
 _STRANGER_RECORDS = 64
 """Records of a stranger that are decrypted in one turn."""
 
-IDLE_MAX = 24_576
+UNPRODUCTIVE_MAX = 24_576
 """Bytes that may yield no data. Must exceed one record, as an unfinished record also yields nothing yet."""
-_IDLE_PER_SECOND = 4_096
+_FORGIVEN_PER_SECOND = 4_096
 """Idle bytes that are forgiven each second: padded records, a KeyUpdate now and then."""
-_DATA_PER_IDLE = 4_096
+_DATA_PER_FORGIVEN = 4_096
 """One idle byte is forgiven per 4,096 bytes of data."""
 _UNFINISHED_SHIFT = 4
 """Right shift: only 1/16 of what may be an unfinished record counts against the turn. If all were KeyUpdates,
@@ -68,8 +68,8 @@ class BoundedSSLObject(ssl.SSLObject):
     _is_strict = True
     """Whether `read` looks twice: the peer is a stranger, waits for its turn, or is being closed."""
     _is_awaiting_turn = False
-    _dropped = _idle = 0
-    _idle_forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory
+    _dropped = _unproductive = 0
+    _forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory
     _record_overhead = OVERHEAD_OLDER
     _portion = PORTION_MIN
     _last: ssl.SSLError | bytes | None = None
@@ -96,7 +96,7 @@ class BoundedSSLObject(ssl.SSLObject):
         self._counter = None
         self._budget = budget
         self._record_overhead = OVERHEAD.get(self._sslobj.version(), OVERHEAD_OLDER)  # type: ignore[attr-defined]
-        self._idle_forgiven_at = time.monotonic()
+        self._forgiven_at = time.monotonic()
         # What waits is read before the socket is, lest the peer's end overtake it.
         if not self._is_awaiting_turn and not self._incoming.pending:
             self._leave_strict_mode()
@@ -142,7 +142,7 @@ class BoundedSSLObject(ssl.SSLObject):
             or arrived > self._cap.portion_max
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
             # Nor may they go on with a few bytes each when others come first, or in a second that is used up.
-            or (arrived + self._idle > PORTION_MIN and budget is not None and budget.must_wait)
+            or (arrived + self._unproductive > PORTION_MIN and budget is not None and budget.must_wait)
         ):
             return self._read_in_portions()
         if not arrived:
@@ -156,7 +156,9 @@ class BoundedSSLObject(ssl.SSLObject):
         if incoming.pending:
             return self._read_more(data, arrived)
         unproductive = arrived - len(data) - self._record_overhead
-        return self._data_after_counting(data, unproductive) if unproductive > 0 or self._idle else data
+        return (
+            self._data_after_counting(data, unproductive) if unproductive > 0 or self._unproductive else data
+        )
 
     # An authenticated peer
 
@@ -186,7 +188,11 @@ class BoundedSSLObject(ssl.SSLObject):
             if self._budget is not None:
                 self._budget.spend(effort=len(chunks), in_this_turn=len(chunks))  # a record costs one unit
             self._wait_for_turn()
-        return self._data_after_counting(given, unproductive) if unproductive > 0 or self._idle else given
+        return (
+            self._data_after_counting(given, unproductive)
+            if unproductive > 0 or self._unproductive
+            else given
+        )
 
     def _data_after_counting(self, data: bytes, unproductive: int) -> bytes:
         """`data`, once the bytes are counted that came with it and yielded nothing."""
@@ -202,17 +208,17 @@ class BoundedSSLObject(ssl.SSLObject):
         Or only those that yielded nothing, and 0. `mostly_data`: most of it was data, and the rest may be an
         unfinished record. That counts fully against the budget, but only 1/16 against the turn.
         """
-        before = self._idle
-        self._idle = max(0, before + taken - given - given // _DATA_PER_IDLE)
-        if self._budget is not None and self._idle != before:
-            more = self._idle - before
+        before = self._unproductive
+        self._unproductive = max(0, before + taken - given - given // _DATA_PER_FORGIVEN)
+        if self._budget is not None and self._unproductive != before:
+            more = self._unproductive - before
             self._budget.spend(effort=more, in_this_turn=more >> _UNFINISHED_SHIFT if mostly_data else more)
-        if self._idle > IDLE_MAX:
+        if self._unproductive > UNPRODUCTIVE_MAX:
             now = time.monotonic()
-            forgiven = min(IDLE_MAX, int((now - self._idle_forgiven_at) * _IDLE_PER_SECOND))
-            self._idle = max(0, self._idle - forgiven)
-            self._idle_forgiven_at = now
-            if self._idle > IDLE_MAX:
+            forgiven = min(UNPRODUCTIVE_MAX, int((now - self._forgiven_at) * _FORGIVEN_PER_SECOND))
+            self._unproductive = max(0, self._unproductive - forgiven)
+            self._forgiven_at = now
+            if self._unproductive > UNPRODUCTIVE_MAX:
                 self._cap.be_careful()
                 raise TooLittleData("it sends TLS records that yield nothing")
 
@@ -249,7 +255,7 @@ class BoundedSSLObject(ssl.SSLObject):
                     self._portion = PORTION_MIN
                 elif given:
                     self._portion = min(2 * self._portion, cap.portion_max)
-                elif self._idle > _RECORD_MAX:  # less may be a long record that is not whole
+                elif self._unproductive > _RECORD_MAX:  # less may be a long record that is not whole
                     self._portion = PORTION_MIN
                     break
                 if budget is not None:
