@@ -1,4 +1,4 @@
-"""Silences: an administrator says of which alerts nobody is told for a while, and why."""
+"""Silences: an administrator says of which alerts nobody is notified for a while, and why."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 COMMENT_MAX = 200
 """Characters."""
 _SILENCES_MAX = 1_000
+"""Silences that are in force at once."""
 
 
 async def silence(
     store: Store, *, rule: str, labels: Mapping[str, str], seconds: int, comment: str, actor: str
 ) -> Silence:
-    """Tell nobody of alerts of this rule (empty: of any) with all of these labels. Raises Refused."""
+    """Have nobody notified of alerts of this rule (empty: of any) with all of these labels.
+
+    Raises Refused.
+    """
     if len(comment) > COMMENT_MAX or not comment.isprintable():
-        raise Refused(f"a comment is one line of {COMMENT_MAX} characters at most", senseless=True)
+        raise Refused(f"a comment is one line of {COMMENT_MAX} characters at most", usage_error=True)
     now = int(datetime.now(UTC).timestamp())
     made = Silence(secrets.token_hex(4), rule, dict(labels), now, now + seconds, comment, actor)
     async with store.transaction() as tx:

@@ -19,9 +19,10 @@ async def record(
     actor: str,
     device: str | None = None,
 ) -> None:
-    """Write the event in the transaction `tx`, that of the change. No secret in its reason.
+    """Write the event in `tx`, the transaction of the change. Its reason must hold no secret.
 
-    Raises StoreError: what nobody would learn of is not done. EventNotKept: the audit trail can't be written.
+    Raises StoreError, so that no change is made without its event; EventNotKept (a StoreError) if the audit
+    trail can't be written.
     """
     await demand_kept(tx)
     await tx.admin_events.add(
@@ -38,7 +39,7 @@ async def record(
 
 
 async def demand_kept(tx: Repositories) -> None:
-    """Raises EventNotKept: a running gateway can't write its trail, or none runs to take what waits."""
+    """Raise EventNotKept if the running gateway can't write its trail, or too many events wait for one."""
     from gateway.store.errors import (
         EventNotKept,
     )  # late: with it comes the database, half of what `--help` takes

@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from gateway.store import Store
 
 FORMAT = 1
+"""The version of the format, for later ones."""
 ABOUT = "A whole MQTT security gateway: `gateway-admin restore` brings it back"
 MANIFEST, STORE, KEYS, CERTIFICATES, POLICY = "backup.json", "gateway.db", "keys.json", "certificates", "acl"
 POLICY_FILES_MAX = 10_000
+"""Files of the policy in a backup."""
 FILE_MAX = 16_777_216
 """Bytes of a file of the policy or a certificate."""
 _CHECKPOINT_MAX = 4_096
@@ -55,7 +57,7 @@ class Saved:
     """What a backup holds."""
 
     at: int
-    """Unix seconds: the moment of which the store is."""
+    """The moment at which the store was as it is in the backup, in Unix seconds."""
     devices: int
     files: int
     """Certificates and files of the policy."""
@@ -130,7 +132,7 @@ def _audit_checkpoint(checkpoint: Path) -> str:
 
 
 def policy_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The files of a policy, by their names in its folder; without drafts of editors and what is hidden."""
+    """The files of a policy, by their names in its folder, without hidden ones (as drafts of editors are)."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and not any(part.startswith(".") for part in name.parts):
@@ -138,7 +140,7 @@ def policy_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read_together(files: Mapping[str, Path]) -> dict[str, bytes]:
-    """All of them as they were at one moment: a certificate must not come with the key of another."""
+    """All of them as they were at one moment: a certificate must not come with a key that is not its own."""
     if len(files) > POLICY_FILES_MAX:
         raise Refused(f"there are more than {POLICY_FILES_MAX:,} files in the folder of the policy")
     for _ in range(_TRIES):

@@ -1,7 +1,7 @@
-"""Many devices at once: read from a CSV or JSON file, checked as a whole, and written as one.
+"""Many devices at once: read from a CSV or JSON file, checked as a whole, and added all or none.
 
-Every problem is listed with its line before anything is done. A file names roles, labels, methods, and a
-secret where one is brought along; other secrets are made. Must not know where secrets go.
+Every problem is listed with its line before anything is done. A file has roles, labels, login methods, and
+secrets if devices have them already; else they are made. Must not know where new secrets are written to.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from gateway.policy.imports.located_json import Located, parse
 from gateway.store import NewDevice
 
 DEVICES_MAX = 10_000
-"""Of one file: the log of changes and the events of a transaction stay within what one look takes."""
+"""Devices in one file: a running gateway can take in their changes and events in one look."""
 BYTES_MAX = 8_388_608
 COLUMNS = ("device_id", "roles", "labels", "methods", "secret")
 _THREADS = 2
-"""That hash at once: 19 MiB each."""
+"""Threads that hash at the same time, with 19 MiB of memory each."""
 _SEPARATOR = ";"
 
 
@@ -81,7 +81,7 @@ def read_devices(raw: bytes, name: str, roles: Collection[str]) -> list[Wanted]:
 
 
 def _of_csv(text: str, name: str, problems: list[str]) -> Iterator[Wanted]:
-    """Columns by their heading; several roles, labels or methods in one have a semicolon between them."""
+    """Columns by their headings; several roles, labels or methods in a cell have a semicolon between them."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         heading = [column.strip() for column in next(reader, [])]
@@ -131,7 +131,7 @@ def _labels(pairs: Sequence[str], location: str, problems: list[str]) -> Labels:
 
 
 def _of_json(raw: bytes, name: str, problems: list[str]) -> Iterator[Wanted]:
-    """`{"devices": [{"device_id", "roles", "labels", "methods", "secret"}, …]}`, as of `device export`."""
+    """`{"devices": [{"device_id", "roles", "labels", "methods", "secret"}, …]}`, as from `device export`."""
     try:
         whole = parse(raw, name, problems)
     except PolicyError as error:
@@ -193,9 +193,9 @@ def _faults(one: Wanted, roles: Collection[str]) -> Iterator[str]:
 def hash_all(
     wanted: Sequence[Wanted], done: Callable[[int], None] = lambda _: None
 ) -> tuple[list[NewDevice], dict[str, str]]:
-    """The devices with their hashes, and the secrets that were made, by device. `done` hears of each.
+    """The devices with their hashes, and the secrets that were made, by device id.
 
-    Takes 23 ms a device, two at a time.
+    `done` is called after each, with how many are done. It takes 23 ms per device, two at a time.
     """
     made: dict[str, str] = {}
     devices: list[NewDevice] = []
@@ -211,7 +211,7 @@ def hash_all(
 
 
 def as_csv(devices: Sequence[Device]) -> str:
-    """Devices as a file for `read_devices`. No secret: only its owner has it."""
+    """Devices as a CSV file for `read_devices`, without secrets: only the devices have them."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS[:4])
@@ -224,7 +224,7 @@ def as_csv(devices: Sequence[Device]) -> str:
 
 
 def as_json(devices: Sequence[Device]) -> str:
-    """The same, as JSON, a device a line."""
+    """The same as JSON, one device per line."""
     lines = [
         json.dumps(
             {

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def forget(store: Store, device_id: str, *, actor: str) -> int:
-    """Count what a device holds from nothing; the answer is how many rows that were. Raises UnknownDevice."""
+    """Begin the count of what a device holds at 0; return how many records went. Raises UnknownDevice."""
     async with store.transaction() as tx:
         await tx.devices.get(device_id)
         found = await tx.holdings.read(device_id)

@@ -1,4 +1,4 @@
-"""Certificates: recording which were made."""
+"""The audit event that certificates were made."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 async def record_made(store: Store, path: str, *, actor: str) -> None:
-    """Record that a gateway's certificate was made, with all else that it needs. Raises StoreError."""
+    """Record that a certificate was made, as by `gateway-admin init`. Raises StoreError."""
     async with store.transaction() as tx:
         await record(tx, changed_certificate(f"{path} made"), actor=actor)

@@ -44,12 +44,12 @@ def state(device: Device) -> str:
 
 
 def check_names(device_id: str, labels: Labels) -> None:
-    """What a device and its labels may be called. Raises Refused."""
+    """Raise Refused if a device or its labels can't be called so."""
     if not is_device_id(device_id):
         raise Refused(
             f"{device_id!r} can't be a device id: letters, digits and . _ -, beginning with a letter or "
             "digit, 64 characters at most",
-            senseless=True,
+            usage_error=True,
         )
     for name, some in labels.items():
         for value in some:
@@ -58,14 +58,14 @@ def check_names(device_id: str, labels: Labels) -> None:
                 raise Refused(
                     f"--label {text!r} can't be a label: the name has small letters, digits and _, 32 at "
                     "most; the value is one topic level of 64 characters at most, without / + # $",
-                    senseless=True,
+                    usage_error=True,
                 )
         if len(some) > LABEL_VALUES_MAX:
-            raise Refused(f"--label {name} has more than {LABEL_VALUES_MAX} values", senseless=True)
+            raise Refused(f"--label {name} has more than {LABEL_VALUES_MAX} values", usage_error=True)
 
 
 def check_roles(policy: Policy, roles: Sequence[str], acl: Path) -> None:
-    """A device with a role that has no rules may do nothing. `acl` is the policy's folder. Raises Refused."""
+    """Raise Refused if a role is not in the policy: by it a device could do nothing. `acl` is its folder."""
     if unknown := policy.missing(roles):
         raise Refused(
             f"there is no role {', '.join(map(repr, unknown))} in {acl / 'roles'}; "
@@ -86,8 +86,8 @@ async def add(
 ) -> Device:
     """Add a device, which may log in from now on. `credential` is `secret_rules.hashed`.
 
-    `how` is for the audit. Raises DeviceExists; Refused for an id or a label that may not be. Roles are not
-    looked up, for an import brings its own: `check_roles` does that.
+    `how` is for the audit. Raises DeviceExists; Refused for an id or a label that is not allowed. Whether the
+    policy has the roles is not checked here (an import may bring both): `check_roles` does that.
     """
     check_names(device_id, labels)
     async with store.transaction() as tx:
@@ -100,7 +100,7 @@ async def add(
 
 
 async def add_all(store: Store, wanted: Sequence[NewDevice], *, actor: str) -> list[Device]:
-    """Add devices: all of them, or none. Raises InvalidValue, and Refused for those that are there."""
+    """Add devices: all of them, or none. Raises InvalidValue; Refused if some exist already."""
     async with store.transaction() as tx:
         there = [one.device_id for one in wanted if await tx.devices.find(one.device_id) is not None]
         if there:
@@ -124,8 +124,8 @@ async def change(
 ) -> Device:
     """Give a device other roles or methods, and these labels beside those it has, `without` some.
 
-    Its sessions go on and are judged by what it is now; those that were opened by a method that it has no
-    more end. Raises UnknownDevice; Refused for a label that may not be, or that it does not have.
+    Its connections go on with its new rights; those that logged in by a method that it no longer has end.
+    Raises UnknownDevice; Refused for a label that is not allowed, or one in `without` that it does not have.
     """
     check_names(device_id, {name: tuple(some) for name, some in labels.items()})
     async with store.transaction() as tx:
@@ -184,10 +184,11 @@ async def set_credential(store: Store, device_id: str, credential: str, *, actor
 
 
 async def set_next_secret(store: Store, device_id: str, secret: bytes, seconds: int, *, actor: str) -> Device:
-    """Give a device a secret beside the one it has, which ends when the next one was used, or after so long.
+    """Give a device a next secret: the one it has ends when the next was used, or after `seconds`.
 
-    Until then both are good; its connections and tokens end with the old one. It takes a login's time. Raises
-    UnknownDevice; Refused where two can't be judged by one hash, or both are the same.
+    Until then both are valid; its connections and tokens end with the old one. It takes as long as a login.
+    Raises UnknownDevice; Refused if the two can't be hashed alike, so that one hash would check both, or are
+    the same.
     """
     from gateway.auth.dual_secrets import hash_beside
 
@@ -213,7 +214,10 @@ async def set_next_secret(store: Store, device_id: str, secret: bytes, seconds: 
 
 
 async def end_overlap(store: Store, device: Device, why: str, *, actor: str) -> Device | None:
-    """End the old one of a device's two secrets, with its connections and tokens. None: it has changed."""
+    """End the old one of a device's two secrets, with its connections and tokens.
+
+    Return the device then; None if it was changed meanwhile.
+    """
     async with store.transaction() as tx:
         ended = await tx.devices.end_overlap(device.device_id, device.version)
         if ended is not None:
@@ -223,7 +227,7 @@ async def end_overlap(store: Store, device: Device, why: str, *, actor: str) -> 
 
 
 async def observe(store: Store, device_id: str, seconds: int, *, actor: str) -> Device:
-    """Let pass and report, for so long, what the rules refuse a device; 0 ends it.
+    """Let pass and report, for `seconds`, what the rules refuse a device; 0 ends that.
 
     Raises UnknownDevice; InvalidValue for longer than OBSERVE_MAX.
     """

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 class Refused(Exception):
     """It can't be done, or may not. The text says why and what to do; nothing was changed."""
 
-    def __init__(self, message: str, problems: Sequence[str] = (), *, senseless: bool = False) -> None:
-        """`senseless`: nobody can mean what was asked for, whatever the state of things."""
+    def __init__(self, message: str, problems: Sequence[str] = (), *, usage_error: bool = False) -> None:
+        """`usage_error`: what was asked for makes no sense, whatever the state of the gateway."""
         super().__init__(message)
         self.problems = list(problems)
-        self.senseless = senseless
+        self.usage_error = usage_error

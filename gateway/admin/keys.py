@@ -1,14 +1,15 @@
-"""The keys that seal and sign: rotating, destroying, saving and bringing them back.
+"""The keys that seal and sign: rotating, destroying, exporting and importing them.
 
-Keys are files, which no transaction covers. So it is done first and recorded then, never the other way round:
-an event must not claim what may not have happened. The store is opened before a file is touched, so that all
-that lies between the change and its event is one short transaction. Killed just there, a process leaves a
-change without an event. When the store fails, what was done stays done, for keys are saved on the day when
-everything fails; the answer then says why it is not recorded. When it is known before that the audit trail of
-the running gateway can't be written, no key is changed (EventNotKept); but all are exported.
+Keys are files, which no transaction covers. So a change is made first and recorded afterwards, never the
+other way round: an event must not claim what may not have happened. The store is opened before a file is
+touched, so that only one short transaction lies between the change and its event. A process that is killed
+just there leaves a change without an event. If the store fails the change stays, for keys have to be exported
+on the very day when everything fails; the caller is then told why it is not recorded. If it is known
+beforehand that the running gateway can't write its audit trail, no key is changed (EventNotKept); but keys
+are still exported.
 
-Each function takes `opening`, which opens the store, or gives None where there is none; and answers with what
-came of it, and why no event says so: "" when one does.
+Each function takes `opening`, which opens the store, or gives None if there is none. Each returns its
+outcome, and why there is no event of it: "" if there is one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def keys_of(settings: Settings, kind: KeyKind) -> list[Key]:
         raise Refused("tokens are signed with JWT_SECRET: to rotate it, change it; all tokens end with it")
     path = path_of(settings, kind)
     if not path.exists():
-        # Never made here: keys that appear in whatever folder this was called from would serve nobody.
+        # They are not made here: keys in whatever folder this happens to be called from would serve nobody.
         raise Refused(
             f"there are no {kind} keys at {path.absolute()}: `gateway-admin init` makes what is missing, "
             "`keys import` brings back what is lost; or call this where the gateway runs (--config, "
@@ -59,9 +60,9 @@ def keys_of(settings: Settings, kind: KeyKind) -> list[Key]:
 async def rotate(
     opening: Opening, settings: Settings, kind: KeyKind, *, actor: str
 ) -> tuple[tuple[Key, str | None], str]:
-    """Make a new key the active one; the answer has the id of the one it retires too.
+    """Make a new key the active one. The outcome is the key, and the id of the one it retires.
 
-    None retired: the file of the signing keys was lost, and is made anew. Raises Refused, KeyFileError.
+    That is None if the file of the signing keys was lost, and is made again. Raises Refused, KeyFileError.
     """
     lost = (
         kind is KeyKind.SIGNING and settings.database_path.exists() and not settings.signing_key_path.exists()
@@ -81,7 +82,10 @@ async def rotate(
 
 
 def to_destroy(settings: Settings, key_id: str) -> tuple[KeyKind, KeyState]:
-    """What is to be destroyed. Raises Refused where there is no such key, or it is in use; KeyFileError."""
+    """Kind and state of a key to be destroyed.
+
+    Raises Refused if there is none, or it is in use; KeyFileError.
+    """
     kind = KeyKind.SIGNING if key_id.startswith("s") else KeyKind.SEALING
     keys = keys_of(settings, kind)
     state = next((key.state for key in keys if key.key_id == key_id), None)
@@ -114,7 +118,7 @@ async def destroy(opening: Opening, settings: Settings, key_id: str, *, actor: s
 async def export(
     opening: Opening, settings: Settings, passphrase: bytes, put: Callable[[bytes], None], *, actor: str
 ) -> tuple[None, str]:
-    """Give `put` all keys under the passphrase. Raises what it raises, and KeyFileError."""
+    """Call `put` with all keys, encrypted under the passphrase. Raises what it raises, and KeyFileError."""
 
     def change() -> tuple[None, str]:
         sealing, signing = settings.encryption_key_path, settings.signing_key_path
@@ -127,7 +131,7 @@ async def export(
 async def import_(
     opening: Opening, settings: Settings, backup: bytes, passphrase: bytes, *, actor: str
 ) -> tuple[Imported, str]:
-    """Bring in the keys of a backup that are lacking. Raises KeyFileError."""
+    """Add the keys of a backup that are missing here. Raises KeyFileError."""
 
     def change() -> tuple[Imported, str]:
         sealing, signing = settings.encryption_key_path, settings.signing_key_path
@@ -145,13 +149,13 @@ async def record_resealed(opening: Opening, count: int, *, actor: str) -> tuple[
 
 
 async def record_first_made(store: Store, kind: KeyKind, *, actor: str) -> None:
-    """Tell that a gateway's first key was made, with all else that it needs. Raises StoreError."""
+    """Record that a gateway's first key was made, as by `gateway-admin init`. Raises StoreError."""
     async with store.transaction() as tx:
         await record(tx, changed_key(f"the first {kind} key made"), actor=actor)
 
 
 async def _no_demand(_: Repositories) -> None:
-    """It is done in any case."""
+    """Demands nothing: the change is made in any case."""
 
 
 async def _done_then_recorded(
@@ -160,9 +164,9 @@ async def _done_then_recorded(
     actor: str,
     demand: Callable[[Repositories], Awaitable[None]] = _no_demand,
 ) -> tuple[_Outcome, str]:
-    """Make the change, which answers with what came of it and the reason of its event.
+    """Make the change, which returns its outcome and the reason for its event, and write that event.
 
-    No reason: there is nothing to record. `demand` raises EventNotKept where it may not be made.
+    Without a reason there is nothing to record. `demand` raises EventNotKept if the change must not be made.
     """
     unrecorded = ""
     async with AsyncExitStack() as stack:

@@ -1,6 +1,6 @@
-"""What is done to the connections of a running gateway: they are ended, or looked at.
+"""The audit events of kicks and traces: connections of a running gateway are ended, or their packets shown.
 
-The event is written first, in the store: what nobody would learn of is not done.
+The event is written first, in the store, so that neither is done without it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from gateway.store import Store
 
 
-async def report_kick(store: Store, device_id: str, count: int, *, actor: str) -> None:
-    """Tell that this many connections of the device will be ended. Raises UnknownDevice."""
+async def record_kick(store: Store, device_id: str, count: int, *, actor: str) -> None:
+    """Record that this many connections of the device will be ended. Raises UnknownDevice."""
     async with store.transaction() as tx:
         await tx.devices.get(device_id)
         reason = f"kicked: {count} connection{'' if count == 1 else 's'} ended"
         await record(tx, kicked_device(reason), device=device_id, actor=actor)
 
 
-async def report_trace(store: Store, device_id: str, seconds: int, *, actor: str) -> None:
-    """Tell that the packets of the device will be looked at, for this long at most. Raises UnknownDevice."""
+async def record_trace(store: Store, device_id: str, seconds: int, *, actor: str) -> None:
+    """Record that the packets of the device will be shown, for `seconds` at most. Raises UnknownDevice."""
     async with store.transaction() as tx:
         await tx.devices.get(device_id)
         reason = f"traced: its packets are looked at, for {seconds} s at most"

@@ -1,6 +1,6 @@
-"""What to do about a refusal, in words: by the reason that stands in the log.
+"""What to do about a refusal, in words: found by the reason that the log has.
 
-Reasons are other rooms' words; a test holds that each of those named here is still said somewhere.
+The reasons are written in other rooms; a test holds that each beginning named here is still one of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _ASKS_POLICY = frozenset({"publish", "subscribe", "encrypt", "decrypt"})
 
 
 def remedy(client: RefusedClient) -> str:
-    """What to do about it; empty where the reason says all there is."""
+    """What to do about the refusals of this client; empty if the reason says all there is to say."""
     device = client.device_id if client.proven or ":" not in client.device_id else "ID"
     for beginning, words in _BY_REASON:
         if client.reason.startswith(beginning):

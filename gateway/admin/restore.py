@@ -5,15 +5,15 @@ A backup is the past, and the past knows nothing of what was decided since. So:
 - **Where the store is in use** (it has devices, had some, or counted uses of a key): what was removed stays
   removed, what was disabled stays disabled, a device keeps the secret it has, a destroyed key stays
   destroyed. Roles and labels, keys and certificates that this machine has lost, and the policy are those of
-  the backup; what was added since is taken away.
+  the backup; devices that were added since are removed.
 - **On a different machine**, and where the store is lost or new: everything is the backup's, and as this
   machine does not know what was decided since, all devices are disabled unless whoever restores says
   otherwise.
 - Every token issued before the restore is revoked either way (`token_epoch`).
 
-All of it is read, checked and opened before anything is changed, and what this machine has is copied to a
-folder beside it first. The gateway must not run meanwhile. A restore that was killed in the middle is run
-again.
+All of it is read, checked and decrypted before anything is changed, and what this machine has is first copied
+aside, to a folder in the data folder. The gateway must not run meanwhile. If a restore is killed in the
+middle, run it again.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Restored:
     at: int
     """When the backup was made, Unix seconds."""
     node: str
-    """The host that it was made on."""
+    """The node that it was made on."""
     audit_checkpoint: str
     """The last checkpoint of the audit trail at that moment; empty where there was none."""
     history_unknown: bool
@@ -96,7 +96,7 @@ class Restored:
 
 
 class _Unpacked:
-    """A backup, opened in a folder and known to be whole."""
+    """A backup, unpacked into a folder and known to be complete."""
 
     def __init__(self, source: BinaryIO, passphrase: bytes, folder: Path) -> None:
         """Raises StreamNotOpened, Refused, OSError."""
@@ -153,10 +153,10 @@ def _is_safe_member_name(name: str) -> bool:
 async def restore(
     settings: Settings, source: BinaryIO, passphrase: bytes, *, enable_devices: bool, actor: str
 ) -> Restored:
-    """Bring back what `source` holds. Whoever calls holds the folder (`gateway.system.data_folder_lock`).
+    """Bring back what `source` holds. The caller holds the lock on the data folder (`data_folder_lock`).
 
-    Raises StreamNotOpened, Refused, KeyFileError, PolicyError, StoreError, OSError; nothing is changed then,
-    but for the last two when the disk fails in the middle.
+    Raises StreamNotOpened, Refused, KeyFileError, PolicyError, StoreError, OSError. Then nothing was changed,
+    unless it is one of the last two, for the disk failed in the middle.
     """
     from gateway.policy.files.loader import load_policy
     from gateway.store import open_blocking_store
@@ -221,9 +221,9 @@ def _summary(done: Restored) -> str:
 
 
 async def _store_state(settings: Settings, keys: bytes, passphrase: bytes) -> _StoreState:
-    """What is known of the store on this machine, beside the keys of the backup.
+    """What is known of the store on this machine; `keys` are those of the backup, as it has them.
 
-    Raises StoreError where a restore would lose more, KeyFileError.
+    Raises StoreError if a restore would lose still more; KeyFileError.
     """
     from gateway.store import StoreError, open_blocking_store
 
@@ -245,7 +245,7 @@ async def _store_state(settings: Settings, keys: bytes, passphrase: bytes) -> _S
             return _StoreState.IN_USE
         if await store.changes.last() == 0:
             return _StoreState.NEW
-        # Devices were here. Where the keys are not those of the backup they were no devices of its gateway.
+        # Devices were here. If the keys are not those of the backup, they were a different gateway's.
         other = is_of_another_gateway(keys, passphrase, settings.encryption_key_path, settings.encryption_key)
         return _StoreState.NEW if other else _StoreState.IN_USE
     finally:
@@ -262,7 +262,7 @@ def _keys_and_certificates(settings: Settings) -> dict[str, Path]:
 
 
 def _copy_aside(settings: Settings, state: _StoreState) -> Path | None:
-    """All that a restore may change, as it is now, in a folder of its own. As secret as what it copies."""
+    """Copy all that a restore may change to a folder of its own, which is as secret as what it copies."""
     from gateway.store.snapshot import copy_database
 
     here = _keys_and_certificates(settings)
@@ -285,7 +285,7 @@ def _copy_aside(settings: Settings, state: _StoreState) -> Path | None:
 
 
 def _remove_first_start_keys(settings: Settings) -> None:
-    """Keys, and certificates of our own CA, that a first start has made and nothing depends on yet."""
+    """Remove keys, and certificates of our own CA, that a first start made: nothing depends on them yet."""
     files = _keys_and_certificates(settings)
     ours = {"sealing.key", "signing.key"}
     # Without a CA key of ours the certificates are the administrator's, of a different CA.

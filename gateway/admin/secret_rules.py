@@ -39,6 +39,6 @@ def generated() -> bytes:
 
 
 def hashed(secret: bytes | None) -> tuple[bytes, str]:
-    """The secret, a new one where none was chosen, and its hash. Takes as long as a login."""
+    """The secret (a new one if none was chosen) and its hash. Takes as long as a login."""
     known = generated() if secret is None else secret
     return known, hash_secret(known)

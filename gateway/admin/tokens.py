@@ -1,6 +1,6 @@
 """Tokens: issuing one for a device, and revoking. Owns how far a revocation reaches.
 
-The store keeps it, and a running gateway follows the store. The token itself is kept nowhere.
+The store keeps revocations, and a running gateway follows the store. The token itself is kept nowhere.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Filters = Mapping[str, tuple[str, ...]]
 """Topic filters by action."""
 _SEEN_WITHIN = 600
-"""Seconds until a gateway issues no more from what is revoked: for a store that is busy, and other clocks."""
+"""Seconds after which no gateway renews a revoked token any more: it has read the store by then, however busy
+that is, and clocks may differ by a little."""
 
 
 async def issue(
@@ -40,10 +41,10 @@ async def issue(
     asked: Filters | None,
     actor: str,
 ) -> Issued:
-    """Issue a token for the device, which allows what `asked` names, or all that the policy allows.
+    """Issue a token for the device that allows what `asked` names, or else all that the policy allows.
 
-    For `ttl` seconds, else for `ttl_most` (JWT_TTL). A refusal is an event too. Raises Refused, and
-    PermissionsTooLong.
+    It is valid for `ttl` seconds, or else for `ttl_most` (JWT_TTL). A refusal has an audit event too. Raises
+    Refused, and PermissionsTooLong.
     """
     identity = Identity(device.device_id, device.roles, device.labels, device.device_id)
     allowed = policy.rights(identity).permissions()
@@ -72,7 +73,7 @@ def _check_life(device: Device, ttl: int | None, ttl_most: int) -> None:
         name = device.device_id
         raise Refused(f"{name} may not log in by a token: `gateway-admin device set {name} --methods …`")
     if ttl == 0:
-        raise Refused("--ttl 0 would be over before it is used: give a second at least", senseless=True)
+        raise Refused("--ttl 0 would be over before it is used: give a second at least", usage_error=True)
     if ttl is not None and ttl > ttl_most:
         raise Refused(f"--ttl is longer than JWT_TTL ({ttl_most} s), and no token lives longer")
 
@@ -93,10 +94,10 @@ def _narrowed(allowed: Filters, asked: Filters | None, device_id: str) -> Filter
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """What a revocation hit."""
+    """What a revocation reached."""
 
     recorded: int
-    """Tokens that are recorded and were still good."""
+    """How many tokens that the store has a record of were still valid."""
     whole_device: bool
     """Whether all tokens of the device are revoked by it."""
 
@@ -113,7 +114,7 @@ async def revoke_all(store: Store, device_id: str, *, actor: str) -> Revoked:
 
 
 async def revoke(store: Store, token: IssuedToken, *, ttl_most: int, actor: str) -> Revoked:
-    """Revoke a token and what was renewed from it; all of its device, where too many were revoked singly.
+    """Revoke a token and what was renewed from it; or all of its device, if too many were revoked singly.
 
     `ttl_most` is JWT_TTL. Raises UnknownDevice.
     """
@@ -121,8 +122,8 @@ async def revoke(store: Store, token: IssuedToken, *, ttl_most: int, actor: str)
         device = await tx.devices.get(token.device_id)
         recorded = await tx.tokens.read(token.device_id)
         chain = [one for one in recorded if one.root == token.root and one.issued_at >= token.issued_at]
-        # What was renewed before is recorded, and nothing is once the gateway has seen this, soon: nothing
-        # should live longer.
+        # What was renewed until now is recorded, and a gateway renews nothing once it has seen this, by
+        # `soon`: no token of the chain can be valid for longer than `until`.
         soon = max(token.issued_at, int(datetime.now(UTC).timestamp())) + _SEEN_WITHIN
         until = max(token.expires_at, soon + ttl_most, *(one.expires_at for one in chain))
         kept = await tx.tokens.revoke(
@@ -138,14 +139,14 @@ def _good(records: Sequence[IssuedToken], device: Device) -> list[IssuedToken]:
     return [one for one in records if not one.is_revoked_by(device)]
 
 
-class AsIfGood:
-    """The devices as if all were enabled and nothing revoked: whoever revokes must be able to at any time."""
+class AsIfNoneRevoked:
+    """The devices as if all were enabled and nothing revoked, so that any token can be verified."""
 
     def __init__(self, devices: Lookup) -> None:
         self.available = True
         self._devices = devices
 
     def get(self, device_id: str) -> Device | None:
-        """The device, such that each of its tokens passes that is genuine and has not expired."""
+        """The device in such a state that all its tokens pass that are genuine and have not expired."""
         device = self._devices.get(device_id)
         return None if device is None else replace(device, enabled=True, revocations=())

@@ -17,24 +17,25 @@ _OTHER_VERSION = {Reason.UNSUPPORTED_PROTOCOL_VERSION, ReturnCode.UNACCEPTABLE_P
 async def connect(
     bus: Bus, account: Account, handler: Handler, *, max_size: int, backlog: int = BACKLOG, v5: bool = True
 ) -> BusConnection:
-    """A connection that the bus took, in MQTT 5 if the bus speaks it. Raises BusError.
+    """A connection that the bus accepted, in MQTT 5 if the bus speaks it. Raises BusError.
 
-    `handler` gets every message; of one in a packet of more than `max_size` bytes only the head. So many
-    bytes and `backlog` are held at most that were not looked at: then nothing is read from the bus.
+    `handler` is called with every message; if its packet has more than `max_size` bytes, without the payload.
+    At most `max_size` and `backlog` bytes are held that came and were not handled yet: then nothing more is
+    read from the bus.
     """
     versions = (Version.V5, Version.V311) if v5 else (Version.V311,)
     for version in versions:
         connection = await _open(bus, BusConnection(version, handler, max_size, backlog))
         code = -1
         try:
-            code = await connection.introduce(account)
+            code = await connection.send_connect(account)
         except BusError:
-            # Some that don't speak MQTT 5 just hang up.
+            # Some buses that don't speak MQTT 5 just close the connection.
             if version is versions[-1] or not connection.hung_up:
                 raise
             continue
         finally:
-            # Also at a deadline of the caller: a bus that says nothing would be kept for ever.
+            # Also when the caller's deadline cancels this: the connection would stay open for ever.
             if code:
                 connection.close()
         if code == 0:

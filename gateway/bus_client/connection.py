@@ -30,20 +30,20 @@ from gateway.mqtt.properties import Property, PropertyId, find_number
 from gateway.observe.logs import get_logger
 
 DEADLINE = 5.0
-"""How long the bus may take to accept, to answer a SUBSCRIBE or a PUBLISH, in seconds."""
+"""Seconds that the bus may take to accept a connection, and to answer a CONNECT, SUBSCRIBE or PUBLISH."""
 _KEEP_ALIVE_SECONDS = 60
 _PING_SECONDS = 15.0
 """Seconds between two PINGREQs. A bus that sends nothing from one to the next is gone."""
 _IN_FLIGHT_MAX = 20
 """Messages of QoS 1 that wait for their PUBACK."""
 BACKLOG = 16_777_216
-"""Bytes of requests that are held while others are answered."""
+"""Bytes of messages that are held while others are handled."""
 _PACKETS_AT_A_TIME = 64
 """Packets looked at in one turn of the event loop."""
 _WRITE_BYTES = 65_536
-"""Bytes after which the packets of one turn are written, and not at its end."""
+"""Bytes of answers after which they are written before the end of the turn."""
 _BACKLOG_FULL, _BUS_FULL = 1, 2
-"""Why nothing is read from the bus: too much of it is not looked at yet, or the bus does not read."""
+"""Why nothing is read from the bus: too much is not handled yet, or the bus does not read our answers."""
 _ANY_SIZE = 268_435_455 + 5
 """Bytes of the longest packet there can be (MQTT 5, 2.1.4)."""
 
@@ -64,10 +64,11 @@ class BusError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How the gateway introduces itself to the bus."""
+    """What the gateway's CONNECT to the bus says of it."""
 
     client_id: str
-    """It begins with a slash, as no device's does: its device id comes first. No other client has it."""
+    """It begins with a slash, as no device's does (those begin with the device id); no other client has
+    it."""
     username: bytes | None
     password: bytes | None = field(repr=False)
 
@@ -90,7 +91,7 @@ class BusConnection(asyncio.Protocol):
         self._held_max = max_size + backlog
         self._working = False
         self._unwritten: list[bytes] | None = None
-        """Packets to be written once those that came are looked at: a write costs more than most answers."""
+        """Packets to be written together once those that came are handled: each write is costly."""
         self._unwritten_bytes = 0
         self._paused = 0
         self._transport: asyncio.Transport | None = None
@@ -98,14 +99,14 @@ class BusConnection(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._ids = cycle(range(1, 65_536))
         self._slots = asyncio.Semaphore(_IN_FLIGHT_MAX)
-        self._beat: asyncio.TimerHandle | None = None
+        self._ping_timer: asyncio.TimerHandle | None = None
         self._ping_seconds = _PING_SECONDS
         self._pinged = False
 
-    # What the gateway has it do
+    # Called by the gateway
 
-    async def introduce(self, account: Account) -> int:
-        """Send the CONNECT; the code of the CONNACK. With any but 0 the connection is of no use."""
+    async def send_connect(self, account: Account) -> int:
+        """Send the CONNECT; return the code of the CONNACK. Unless it is 0 the connection is of no use."""
         connect = Connect(
             version=self.version,
             clean_start=True,
@@ -119,7 +120,7 @@ class BusConnection(asyncio.Protocol):
         self._write(encode_connect(connect))
         code = await self._answer(self._connack)
         if code == 0:
-            self._beat = self._loop.call_later(self._ping_seconds, self._ping)
+            self._ping_timer = self._loop.call_later(self._ping_seconds, self._ping)
         return code
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
@@ -159,7 +160,10 @@ class BusConnection(asyncio.Protocol):
         self._write(encode_unsubscribe(packet_id, encode_properties([], self.version), list(filters)))
 
     def send(self, packet: bytes) -> None:
-        """Write a packet whose answer nobody waits for. Raises PacketTooLarge: the bus would hang up."""
+        """Write a packet whose answer nobody waits for.
+
+        Raises PacketTooLarge: the bus would disconnect us.
+        """
         if len(packet) > self.max_size:
             raise PacketTooLarge("longer than the bus takes")
         self._write(packet)
@@ -168,7 +172,7 @@ class BusConnection(asyncio.Protocol):
         """Send a DISCONNECT and close."""
         self._end("closed", DISCONNECT)
 
-    # What the loop calls
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The bus accepted."""
@@ -185,7 +189,7 @@ class BusConnection(asyncio.Protocol):
             self._loop.call_soon(self._work)
 
     def pause_writing(self) -> None:
-        """The bus reads slower than it is answered: nothing is read from it until it has caught up."""
+        """The bus reads our answers too slowly: nothing is read from it until it has caught up."""
         self._pause(_BUS_FULL)
 
     def resume_writing(self) -> None:
@@ -196,8 +200,8 @@ class BusConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The bus is gone, or we closed."""
         self._transport = None
-        if self._beat is not None:
-            self._beat.cancel()
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
         if not self.closed.done():
             self.hung_up = True
             self.closed.set_result(str(exc or "it closed the connection"))
@@ -206,13 +210,16 @@ class BusConnection(asyncio.Protocol):
             waiting.cancel()
 
     def _work(self) -> None:
-        """Look at some of what came. The socket is read before the rest: the bus drops what nobody reads."""
+        """Handle some of what came.
+
+        The socket is read before the rest is: the bus drops what nobody reads.
+        """
         self._working = False
         self._unwritten, self._unwritten_bytes = [], 0
         try:
             for _ in range(_PACKETS_AT_A_TIME):
                 if self._paused & _BUS_FULL or self.closed.done():
-                    return  # what is held stays, and with it its bound
+                    return  # what is held stays until the bus reads again
                 packet = self._reader.pop()
                 if packet is None:
                     self._resume(_BACKLOG_FULL)
@@ -272,7 +279,7 @@ class BusConnection(asyncio.Protocol):
             raise ProtocolError("a packet that nobody asked for")
 
     async def _ask(self, packet_with: Callable[[int], bytes]) -> bytes:
-        """Send a packet with a free packet identifier; the body of the bus's answer to it."""
+        """Send a packet with a free packet identifier, and return the body of the bus's answer."""
         if self.closed.done():
             raise BusError(self.closed.result())
         packet_id = self._free_id()
@@ -300,10 +307,10 @@ class BusConnection(asyncio.Protocol):
         if self._pinged:
             self._end("it does not answer")
             return
-        # Held back by our backlog alone the bus is not silent: we don't listen.
+        # If it is our backlog alone that keeps us from reading, the bus is not to be taken for silent.
         self._pinged = self._paused != _BACKLOG_FULL
         self._write(PINGREQ)
-        self._beat = self._loop.call_later(self._ping_seconds, self._ping)
+        self._ping_timer = self._loop.call_later(self._ping_seconds, self._ping)
 
     def _write(self, packet: bytes) -> None:
         if self._unwritten is not None:

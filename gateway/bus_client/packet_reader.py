@@ -1,7 +1,7 @@
 """What a client of the bus reads from it: chunks in, whole packets out.
 
-Sans-I/O, with a bound on what is held: of a message that is longer than that the head is read, which says
-where an answer to it would go, and the rest is passed over. It knows no requests.
+Sans-I/O, with a bound on what is held: of a message that is longer the head is read, which says where an
+answer to it would go, and the rest is skipped. Must not know what messages mean.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gateway.mqtt.packets import PacketType, Version
 from gateway.mqtt.properties import Property, PropertyId, find
 
 HEAD_MAX = 262_144
-"""How much of a message is held at most to read its head: topic, Response Topic and Correlation Data are
-64 KiB each at the longest. After more properties than fit, the latter two are not found."""
+"""Bytes of a message that is too long that are held to read its head: topic, Response Topic and Correlation
+Data have 64 KiB each at most. If more properties than fit come before them, the latter two are not found."""
 
 
 class Packet(NamedTuple):
@@ -38,16 +38,16 @@ class Delivery(msgspec.Struct):
     packet_id: int
     """0 for QoS 0."""
     response_topic: str | None
-    """Empty for one that is no text."""
+    """Empty if it is not UTF-8; None if there is none."""
     correlation: bytes | None
     whole: bool
-    """False for a message that is longer than what is held: its payload was passed over."""
+    """False for a message that is too long to be held: its payload was skipped, and is empty here."""
     properties: list[Property]
-    """All of them that were found, as they came."""
+    """All properties that were found, in their order."""
 
 
 class BusReader:
-    """Reads one connection. After an error it has to be thrown away."""
+    """Reads the bytes of one connection. After an error it can't be used any more."""
 
     __slots__ = ("_chunks", "_data", "_max_size", "_needed", "_pos", "_skip", "_waiting", "version")
 
@@ -77,7 +77,7 @@ class BusReader:
         self._waiting += len(chunk)
 
     def pop(self) -> Packet | Delivery | None:
-        """The next packet; None when there is no whole one. Raises MqttError for what no bus sends."""
+        """The next packet; None if none is complete yet. Raises MqttError for what no MQTT server sends."""
         found = self._next()
         # Not joined before there is enough: a long message would be copied anew with each chunk.
         if found is None and self._waiting and self.held >= self._needed:
@@ -111,7 +111,7 @@ class BusReader:
         return self._delivery(data, pos, body_at, known, whole=whole)
 
     def _pass_over(self, count: int) -> None:
-        """So much of what comes next is the payload of a message that is too long."""
+        """Skip the next `count` bytes: they are the payload of a message that is too long."""
         chunks, self._chunks, self._waiting, self._skip = self._chunks, [], 0, count
         for chunk in chunks:
             self.push(chunk)

@@ -1,9 +1,8 @@
 """Asks the bus whether it would serve a device now: for health, before a device finds out.
 
-It does what devices do: connects with a client id of their shape, subscribes, publishes, and hears what it
-said; then a second client comes, with a client id that begins as theirs do, and the first has to stay. What
-the bus says of itself on the way (its longest packet) is noted for connections in MQTT 3.1.1, which are not
-told.
+It does what devices do: it connects with a client id of the same form, subscribes, publishes, and receives
+what it published; then it connects a second client, and the first has to stay. The Maximum Packet Size that
+the bus has in its CONNACK is noted for connections in MQTT 3.1.1, in which it is not sent.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from gateway.observe.logs import get_logger
 from gateway.policy.engine.service_names import CHECKS
 
 _DEADLINE = 1.2
-"""For all of it, in seconds."""
+"""Seconds for all of it."""
 _ECHO_DEADLINE = 0.5
-"""For the message to come back once the bus has it, in seconds."""
+"""Seconds for the message to come back once the bus has acknowledged it."""
 _FRESH = 1.0
-"""How long an answer is believed, in seconds."""
+"""Seconds for which a finding is given again, without asking the bus."""
 _PACKET_MAX = 65_536
 _SILENT = "no answer in time"
 
@@ -34,40 +33,40 @@ _log = get_logger()
 
 
 class BusProbe:
-    """Connects as nobody's device, speaks to itself, and leaves."""
+    """Connects under a client id that no device has, sends a message to itself, and disconnects."""
 
     def __init__(
         self,
         bus: Bus,
-        shared: Context,
+        context: Context,
         prefix: str,
         node: str,
         *,
         heard: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`prefix` is that of the service topics, below which no device says or hears anything on the bus.
+        """`prefix` is that of the service topics, below which no device sends or receives on the bus.
 
-        `node` is the name of this gateway (GATEWAY_NODE): two on one host must not take each other's session.
-        `heard` gets how many seconds a message took to the bus and back.
+        `node` is the name of this gateway (GATEWAY_NODE): two on one bus must not take each other's session.
+        `heard` is called with the seconds that a message took to the bus and back.
         """
         self._heard = heard
         self._bus = bus
-        self._shared = shared
+        self._context = context
         # No device id has a tilde. In a device's client ids on the bus one stands before the digest of a
         # narrowed token's rights, and a digest never is "gateway" or "check": these sessions are nobody's
         # (promise 4).
-        # They have the slash of all, and the second begins with a letter, as most devices' do.
+        # Both have a slash, as all devices' ids on the bus, and the second begins with a letter, as most do.
         self._shaped = f"~gateway/{node}", f"gateway~check/{node}"
         self._plain = f"~gateway-{node}", f"gateway~check-{node}"
         self._topic = f"{prefix}{CHECKS}{node}"
-        self._v5 = shared.bus_speaks_v5
+        self._v5 = context.bus_speaks_v5
         self._asked_at = float("-inf")
         self._logged: tuple[bool, str] | None = None
-        """What the log was told last: reachable or not, and the detail."""
+        """What was logged last: whether the bus is reachable, and the detail."""
         self._lock = asyncio.Lock()
 
     def last(self) -> tuple[bool, str]:
-        """What this check found, or a device's connection since, which may have met a bus that is gone."""
+        """What this check found last; or that a device's connection has since found the bus gone."""
         return self._bus.reachable, self._bus.detail
 
     async def check(self) -> tuple[bool, str]:
@@ -88,13 +87,13 @@ class BusProbe:
     async def _ask(self) -> None:
         why = await self._fault(self._shaped)
         if why == _SILENT and self._v5:
-            # Some that don't speak MQTT 5 wait for more of its CONNECT instead of hanging up.
+            # Some buses that don't speak MQTT 5 wait for more of the CONNECT instead of closing.
             self._v5 = False
             why = await self._fault(self._shaped)
         if why is None:
             self._bus.accepted()
             return
-        self._v5 = self._shared.bus_speaks_v5  # what comes back may be a different bus
+        self._v5 = self._context.bus_speaks_v5  # the next time it may be a different bus
         if why == _SILENT:
             self._bus.failed(why)
         elif await self._fault(self._plain) is None:
@@ -107,7 +106,7 @@ class BusProbe:
             self._bus.failed(why)
 
     async def _fault(self, client_ids: tuple[str, str]) -> str | None:
-        """What keeps clients of these ids from being served."""
+        """Why clients with these ids are not served; None if they are."""
         try:
             async with asyncio.timeout(_DEADLINE):
                 await self._speak_to_itself(*client_ids)
@@ -120,8 +119,8 @@ class BusProbe:
         return None
 
     async def _speak_to_itself(self, client_id: str, second: str) -> None:
-        shared = self._shared
-        marker = shared.new_client_id().encode()
+        context = self._context
+        marker = context.new_client_id().encode()
         marker_came = asyncio.Event()
 
         def listen(_: BusConnection, message: Delivery) -> None:
@@ -142,18 +141,18 @@ class BusProbe:
                     "check its access list"
                 ) from None
             self._heard(asyncio.get_running_loop().time() - began)
-            await self._have_company(connection, client_id, second)
-            shared.bus_packet_max = connection.max_size
+            await self._check_two_clients(connection, client_id, second)
+            context.bus_packet_max = connection.max_size
         finally:
             connection.close()
 
-    async def _have_company(self, first: BusConnection, client_id: str, second: str) -> None:
-        """A second client comes, and the first, which was served a moment ago, is served still.
+    async def _check_two_clients(self, first: BusConnection, client_id: str, second: str) -> None:
+        """Connect a second client, and see that the first is still served.
 
-        Raises BusError with the setting of Mosquitto's to look at if not.
+        Raises BusError, with the setting of Mosquitto's to look at, if it is not.
         """
         try:
-            company = await self._connect(second, _ignore)
+            other = await self._connect(second, _ignore)
         except BusError as error:
             what, _, _ = str(error).partition(": ")
             if second not in what:
@@ -169,12 +168,12 @@ class BusProbe:
                 f"one client has to go when another comes ({error}): leave its use_username_as_clientid off"
             ) from None
         finally:
-            company.close()
+            other.close()
 
     async def _connect(self, client_id: str, handler: Handler) -> BusConnection:
-        account = Account(client_id, self._shared.bus_username, self._shared.bus_password)
+        account = Account(client_id, self._context.bus_username, self._context.bus_password)
         return await connect(self._bus, account, handler, max_size=_PACKET_MAX, v5=self._v5)
 
 
 def _ignore(_: BusConnection, message: Delivery) -> None:
-    """Of one that subscribed to nothing."""
+    """The handler of a client that subscribed to nothing."""

@@ -15,6 +15,7 @@ from gateway.net.bus_endpoint import Bus
 from gateway.observe.logs import get_logger
 
 _PAUSE_MIN, _PAUSE_MAX = 0.5, 30.0
+"""Seconds between two attempts: the first pause, and the longest."""
 _SPOKEN = {Version.V311: "3.1.1", Version.V5: "5"}
 
 _log = get_logger()
@@ -33,7 +34,7 @@ class BusClient:
         max_size: Callable[[], int],
         v5: bool,
     ) -> None:
-        """`account` gives one for each connection; `max_size` the longest packet that is held, in bytes."""
+        """`account` gives one for each connection, `max_size` the bytes of the longest packet to be held."""
         self._bus = bus
         self._account = account
         self._subscriptions = subscriptions
@@ -62,7 +63,7 @@ class BusClient:
             pause = min(2 * pause, _PAUSE_MAX)
 
     async def _hold(self) -> str:
-        """One connection from its beginning to its end; the answer is why it ended."""
+        """Hold one connection from its beginning to its end; return why it ended."""
         try:
             connection = await connect(
                 self._bus, self._account(), self._handler, max_size=self._max_size(), v5=self._v5

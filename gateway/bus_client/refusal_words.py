@@ -1,4 +1,4 @@
-"""What a code of the bus means for the gateway's own connections, and where to look."""
+"""What a reason code of the bus means for the gateway's own connections, and what to look at."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of_connack(code: int, client_id: str) -> str:
 
 
 def of_answer(code: int) -> str:
-    """What a SUBACK or PUBACK of this code means; 3.1.1 knows but one for all."""
+    """What a SUBACK or PUBACK with this code means. MQTT 3.1.1 has only one code for all refusals."""
     if code in {Reason.NOT_AUTHORIZED, Reason.UNSPECIFIED_ERROR}:
         return f" (code {code}): check its access list"
     return f" (code {code}{_named(code)})"

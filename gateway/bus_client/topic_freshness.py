@@ -1,12 +1,12 @@
 """Listens on the bus for the checks of monitoring.toml that name a topic: how long each has been silent.
 
-One connection of the gateway's own for all of them. What is retained was said some time ago: it counts not.
+One connection of the gateway's own is for all of them. Retained messages, which may be old, do not count.
 
-A topic may carry 20,000 messages a second, and one is all that a check wants to know of. So a filter that
-was heard rests: it is unsubscribed, and subscribed again after a tenth of the time within which something
-has to come, in 1 to 10 seconds. What was said while it rested is not known, so silence is counted from the
-end of the rest: a topic on which something comes in time is never called silent, and one that fell silent
-is called so later by the length of a rest at most.
+A topic may carry 20,000 messages a second, and a check needs only one. So a filter on which one came rests:
+it is unsubscribed, and subscribed again after a tenth of the time within which something has to come, or 1 to
+10 seconds. What was sent while it rested is not known, so silence is counted from the end of the rest: a
+topic on which something comes in time is never called silent, and one that fell silent is called so later by
+one rest at most.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from gateway.system.aligned_timers import until_next_multiple_of
 _PACKET_MAX = 65_536
 """Bytes of the longest message that is held whole; of a longer one the head is enough."""
 _NOTHING_RETAINED = 2 << 4
-"""Options of a SUBSCRIBE: QoS 0, and what is retained is not sent [MQTT5 3.8.3.1]. In 3.1.1, which
-knows no such wish, it comes after each rest and is dropped."""
+"""Subscription options: QoS 0, and no retained messages [MQTT5 3.8.3.1]. In 3.1.1, which has no such option,
+they come after each rest and are dropped."""
 _REST_SHARE = 10
-"""Within the bounds a filter rests for this part of the seconds in which something has to come: a tenth."""
+"""A filter rests for the time within which something has to come, divided by this, but see the bounds."""
 _REST_MIN, _REST_MAX = 1.0, 10.0
 """Bounds, in seconds, for how long a filter rests after it was heard."""
 _LOOK = 0.2
-"""Seconds between two looks at which rests are over, at moments at which the process is awake anyway."""
+"""Seconds between two looks at which rests are over (`aligned_timers`: the process is awake then anyway)."""
 
 
 class TopicListener:
-    """Hears the topics of some filters, at QoS 0, now and then."""
+    """Listens now and then to the topics of some filters, at QoS 0."""
 
     def __init__(self, bus: Bus, context: Context, within: Mapping[str, int]) -> None:
         """`within`: by filter, the seconds in which something has to come."""
@@ -46,10 +46,10 @@ class TopicListener:
             one: min(max(seconds / _REST_SHARE, _REST_MIN), _REST_MAX) for one, seconds in within.items()
         }
         self._heard: dict[str, float] = {}
-        """When something came last, as far as is known."""
+        """By filter, when something last came, by the loop's clock, as far as is known."""
         self._silent_since = dict.fromkeys(within, began)
         self._rests: dict[str, tuple[float, BusConnection]] = {}
-        """Until when, and where it was unsubscribed: a new connection begins with all filters."""
+        """By filter, until when it rests, and on which connection: a new one begins with all filters."""
         self._client = BusClient(
             bus,
             lambda: Account(f"/checks/{context.new_client_id()}", context.bus_username, context.bus_password),

@@ -262,11 +262,11 @@ def replayed(
     return value, [
         f"replay: {len(found.changes)} of {found.replayed} recorded decisions change",
         *(f"  {_change_line(one)}" for one in found.changes),
-        *_not_judged(found),
+        *_not_replayed(found),
     ]
 
 
-def _not_judged(found: Replay) -> Iterable[str]:
+def _not_replayed(found: Replay) -> Iterable[str]:
     from gateway.policy.usage.role_writer import listed
 
     if found.gone:

@@ -123,7 +123,7 @@ def _explained(error: Exception) -> Failure:
     if isinstance(error, Failure):
         return error
     if isinstance(error, Refused):
-        return Failure(str(error), error.problems, exit_code=2 if error.senseless else 1)
+        return Failure(str(error), error.problems, exit_code=2 if error.usage_error else 1)
     problems = getattr(error, "problems", None)
     if problems:
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"

@@ -94,7 +94,7 @@ def status(
             },
             f"gateway  {state} ({health.detail})",
             *(
-                f"  {_judged(check)} {name}: {check.get('detail', '')}"
+                f"  {_result(check)} {name}: {check.get('detail', '')}"
                 for name, check in health.checks.items()
             ),
             f"devices  {'unknown' if devices is None else devices}",
@@ -117,7 +117,7 @@ def _show_history(answer: Answer, config: Path | None, last: str, names: Sequenc
     answer.give(value, *lines)
 
 
-def _judged(check: Mapping[str, object]) -> str:
+def _result(check: Mapping[str, object]) -> str:
     if check.get("ok") is not True:
         return "FAILED"
     return "WARN  " if str(check.get("detail", "")).startswith("warning: ") else "ok    "

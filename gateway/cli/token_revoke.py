@@ -110,12 +110,12 @@ async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
 
 async def _shown(answer: Answer, settings: Settings, store: Store, given: bytes) -> IssuedToken:
     """The record of a token that somebody has in hand. Raises Failure, and Exit when it is revoked."""
-    from gateway.admin.tokens import AsIfGood
+    from gateway.admin.tokens import AsIfNoneRevoked
     from gateway.auth.tokens import TokenFault, TokenRefused
     from gateway.store import IssuedToken
 
     try:
-        device, grant = (await tokens_of(settings, store, AsIfGood)).verify(given)
+        device, grant = (await tokens_of(settings, store, AsIfNoneRevoked)).verify(given)
     except TokenRefused as error:
         if error.fault is TokenFault.EXPIRED:
             raise Failure(

@@ -27,21 +27,21 @@ _KINDS = ("email", "slack", "webhook", "apprise")
 _OF_ANY = ("name", "kind", "min_severity", "secret_file")
 _MAIL_ADDRESS = re.compile(r"[^\s@<>,;\x00-\x1f\x7f]+@[^\s@<>,;\x00-\x1f\x7f]+")
 _SECRETS_MAX = 2
-"""Secrets of a channel: the one in use, and the next."""
+"""Secrets of a channel: the one in use, and the one that will replace it."""
 
 
 class ChannelReader:
     """Reads the channels of one file."""
 
     def __init__(self, folder: Path, *, private: bool) -> None:
-        """Files are named as seen from `folder`. `private`: the local network may be reached."""
+        """Names of files are relative to `folder`. `private`: channels may be on the local network."""
         self._folder = folder
         self._private = private
         self.files: list[Path] = []
-        """Those that were looked at."""
+        """The files that were read."""
 
     def channel(self, block: Block, name: str) -> ChannelSettings | None:
-        """The channel that a block describes; None where its kind is not known."""
+        """The channel that a block describes; None if there is no such kind."""
         kind = one_of(block, "kind", _KINDS)
         severity = severity_of(block, "min_severity", Severity.INFO)
         if not kind:
@@ -119,7 +119,7 @@ class ChannelReader:
         return AppriseSettings(name, severity, secrets[0] if secrets else Secret(b""))
 
     def _ca(self, block: Block) -> Path | None:
-        """The file of a CA that is believed beside the public ones."""
+        """The file of a CA that is trusted beside the public ones."""
         if "ca_file" not in block.values:
             return None
         path = self._folder / block.text("ca_file")
@@ -147,7 +147,7 @@ class ChannelReader:
     def _secrets(
         self, block: Block, convert: Callable[[str], object], missing: str, most: int = _SECRETS_MAX
     ) -> tuple[Secret, ...]:
-        """What stands in the file of `secret_file`, or in each of a list of them."""
+        """The secret in the file that `secret_file` names, or in each of a list, as `convert` reads it."""
         value = block.values.get("secret_file")
         if value is None:
             block.problem(f'"secret_file" is missing: {missing}')

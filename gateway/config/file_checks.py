@@ -1,4 +1,4 @@
-"""What is wrong with the files that the settings name, as far as it shows before anything is started."""
+"""What is wrong with the files that the settings name, as far as can be seen before anything is started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.system.file_errors import is_unreachable, who_may
 
 
 def file_problems(settings: Settings) -> list[str]:
-    """All problems with files and folders. What the first start makes is not missed."""
+    """All problems with files and folders. Files that a first start makes may be missing."""
     return [
         *_server_certificate(settings),
         *_authority("TLS_CLIENT_CA_PATH", settings.tls_client_ca_path),
@@ -31,7 +31,7 @@ def file_problems(settings: Settings) -> list[str]:
 
 
 def _ours(name: str, path: Path, wanted: int) -> Iterator[str]:
-    # `_writable` reports a closed folder.
+    # A file that the gateway itself makes. If its folder can't be entered, `_writable` says so.
     if not is_unreachable(path) and path.exists() and not os.access(path, wanted):
         yield f"{name}: {path} can't be used: {who_may(path, wanted)}."
 
@@ -87,7 +87,7 @@ def _policy(folder: Path) -> Iterator[str]:
 
 
 def _writable(name: str, folder: Path) -> Iterator[str]:
-    """The folder may be made at the first start: then the nearest one that is there must let us."""
+    """The folder must be writable; if a first start has to make it, its nearest parent must be."""
     there = folder
     while (is_unreachable(there) or not there.exists()) and there != there.parent:
         there = there.parent
@@ -98,7 +98,7 @@ def _writable(name: str, folder: Path) -> Iterator[str]:
 
 
 def _in_words(look: Callable[[ModuleType], str]) -> str:
-    """What is wrong inside a file, as far as we see it; empty for nothing."""
+    """What `pem_faults` says is wrong inside a file; empty if it finds nothing."""
     from gateway.pki import pem_faults  # which takes long to import: here something is wrong already
 
     try:

@@ -1,9 +1,9 @@
 """monitoring.toml (MONITORING_PATH): checks of other services, rules of alerts, channels.
 
 Owns what may stand in the file and what is wrong with it: every problem at once, each with its file and line.
-A rule of ours, by its name, is switched on or off here, and may have a different condition, duration,
-severity or summary. Without a file there are the shipped rules, and only the log and the audit have them.
-Reads files, so call it off the event loop.
+A shipped rule is switched on or off by its name, and may be given a different condition, duration, severity
+or summary. Without the file the shipped rules are in force, and their alerts are only in the log and the
+audit. Reads files, so call it off the event loop.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TOP = ("allow_private_addresses", "metrics_of_devices", "check", "alert", "chan
 _BLOCKS_MAX = 200
 """Blocks of one kind: checks, alerts, or channels."""
 _DEVICES_MAX = 50
-"""Devices with metrics of their own: each is a series of every one of these."""
+"""Devices with metrics of their own: each makes a series of every such metric."""
 _SUMMARY_LENGTH_MAX = 500
 """Characters of an alert's summary."""
 _KINDS_OF_CHECK = ("http", "tcp", "device")
@@ -52,7 +52,7 @@ class MonitoringError(Exception):
     """The file can't be used. `problems` has every reason, as `file:line: what is wrong`."""
 
     def __init__(self, problems: list[str], files: Sequence[Path]) -> None:
-        """`files` are those that were looked at: what is to be mended stands in one of them."""
+        """`files` are those that were read: what has to be corrected is in one of them."""
         self.problems = tuple(problems)
         self.files = tuple(files)
         super().__init__("\n".join(problems))
@@ -64,18 +64,18 @@ class Monitoring:
 
     checks: tuple[ServiceCheck, ...] = ()
     rules: tuple[Rule, ...] = ()
-    """Those that are in force, shipped ones among them."""
+    """The rules that are in force, shipped ones among them."""
     channels: tuple[ChannelSettings, ...] = ()
     allow_private_addresses: bool = False
-    """Whether channels may be on the local network. Checks may reach any."""
+    """Whether channels may be on the local network. Checks may use any address."""
     metrics_of_devices: tuple[str, ...] = ()
-    """Devices that `/metrics` names."""
+    """Devices that have metrics of their own in `/metrics`."""
     files: tuple[Path, ...] = field(default=(), repr=False)
     """What it was read from: the file, if there is one, and those of the secrets."""
 
 
 def load_monitoring(path: Path) -> Monitoring:
-    """What the file says; of one that is not there what holds without. Raises MonitoringError."""
+    """What the file says; the defaults if there is no file. Raises MonitoringError."""
     problems: list[str] = []
     block: Block | None = None
     if _may_be_there(path):
@@ -132,7 +132,7 @@ class _Reader:
         return replace(found, files=tuple(self.files))
 
     def _each(self, block: Block, kind: str, one: Callable[[Block, str], T | None]) -> Iterator[T]:
-        """What `one` makes of each block, and of a name that is there twice a problem."""
+        """What `one` makes of each block of this kind. A name that is there twice is a problem."""
         names: dict[str, int] = {}
         blocks = block.blocks(kind)
         if len(blocks) > _BLOCKS_MAX:
@@ -202,7 +202,7 @@ class _Reader:
                 yield rule
 
     def _shipped(self, shipped: ShippedRule) -> Rule | None:
-        """The rule as it is shipped; None for one that is to be switched on."""
+        """The rule as it is shipped; None for one that is in force only if the file switches it on."""
         if not shipped.on:
             return None
         condition = condition_of(shipped.condition, self._catalogue)
@@ -247,7 +247,7 @@ def _devices(block: Block) -> Iterator[str]:
 
 
 def _heard(block: Block) -> tuple[str | None, int | None]:
-    """On which topic a device has to be heard, and within which seconds."""
+    """The topic on which a device has to be heard, and the seconds within which it has to be."""
     both = {"topic", "within"} & block.values.keys()
     if not both:
         return None, None

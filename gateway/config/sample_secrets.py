@@ -1,7 +1,7 @@
-"""Secrets that stand in somebody's example, and so are everybody's: they are refused by name.
+"""Sample secrets, which stand in somebody's example and are known to everybody: they are refused.
 
-Owns what counts as one. Must not know where a secret is used. A sample is copied together with the file it
-stands in, and nothing fails until somebody else tries it.
+Owns what counts as one. Must not know where a secret is used. A sample is copied with the file that it stands
+in, and nothing fails until an attacker tries it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KNOWN = frozenset(
         "user",
     }
 )
-"""Without what `_plain` leaves out."""
+"""Samples as `_plain` makes them."""
 _OF_A_PATTERN = re.compile(
     r"[a-z0-9]*(change(me|this|it)|replace(me|this|it)|goeshere|yourown|placeholder)[a-z0-9]*"
     r"|(your|default|example|sample|dummy|insert|enter)[a-z0-9]*(secret|password|passwd|key|token)[a-z0-9]*"
@@ -42,7 +42,7 @@ _OF_A_PATTERN = re.compile(
     r"|x{3,12}"
 )
 _SAMPLE_LENGTH_MAX = 64
-"""Characters of the longest sample, without those that `_plain` leaves out."""
+"""Characters of the longest sample, as `_plain` makes it."""
 
 
 def is_sample(text: str) -> bool:
@@ -54,6 +54,6 @@ def is_sample(text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Its letters, lower case, without what stands between them and a number at the end: `change-me_1`."""
+    """The text in lower case, without separators and a number at the end: `change-me_1` is `changeme`."""
     joined = re.sub(r"[\s_.<>{}\[\]$!*-]", "", text.lower())
     return re.sub(r"[0-9]+$", "", joined)

@@ -17,13 +17,13 @@ _WEBHOOK_BYTES = range(24, 65)
 
 
 class SecretFileError(Exception):
-    """It can't be used; the message says why and what to do, and shows nothing of the secret."""
+    """The file can't be used; the message says why and what to do, and shows nothing of the secret."""
 
 
 def read_secret(path: Path) -> str:
-    """The one line that stands in the file. Raises SecretFileError.
+    """The one line that is in the file. Raises SecretFileError.
 
-    Others of this machine may not be able to read it; its group may, as orchestrators hand out secrets.
+    Other users must not be able to read it; its group may, for so orchestrators provide secrets.
     """
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:

@@ -43,7 +43,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _TOKEN_SECRET_BYTES = 32
-_EVERYWHERE = "0.0.0.0"  # noqa: S104 - a gateway is there to be reached; TLS and login stand at this door
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - a gateway is there to be reached; TLS and logins protect it
 
 
 def _host(text: object) -> object:
@@ -76,7 +76,7 @@ def _binds(value: object) -> object:
         return (value,) if isinstance(value, Address) else value
     binds = [_address(text.strip() if isinstance(text, str) else text) for text in texts]
     for one, other in combinations([bind for bind in binds if isinstance(bind, Address)], 2):
-        # But the two families, each by its name.
+        # 0.0.0.0 and :: together are the two address families, each by itself.
         if one.overlaps(other) and {one.host, other.host} != {_EVERYWHERE, "::"}:
             raise ValueError(f"{one} and {other} are one address")
     return tuple(binds)
@@ -89,7 +89,7 @@ def _networks(value: object) -> object:
     networks = [_network(text.strip()) if isinstance(text, str) else text for text in texts]
     four = [one for one in networks if isinstance(one, ipaddress.IPv4Network)]
     six = [one for one in networks if isinstance(one, ipaddress.IPv6Network)]
-    # Two halves of it, too: whoever believes everybody believes an attacker.
+    # Also if two halves together are everybody: a gateway that trusts everybody trusts an attacker.
     together: list[IPNetwork] = [*ipaddress.collapse_addresses(four), *ipaddress.collapse_addresses(six)]
     if any(one.prefixlen == 0 for one in together):
         raise ValueError("this is everybody, and everybody could claim any address")
@@ -259,7 +259,7 @@ class Settings(BaseModel):
         86_400, ge=1, le=31_622_400, description="Give a number and s, m, h or d, such as 24h"
     )
     jwt_chain_max: Seconds = Field(
-        # A year of JWT_TTL is somebody's choice already: no chain is shorter than one token of it.
+        # If JWT_TTL is longer than 30 days, so is the chain: it is never shorter than one of its tokens.
         default_factory=lambda data: max(30 * 86_400, data["jwt_ttl"]),
         ge=1,
         le=316_224_000,

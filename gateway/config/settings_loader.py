@@ -13,7 +13,7 @@ from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from gateway.config.settings import Settings
-from gateway.config.unknown_names import FILE_OF, OPENS_A_DOOR_WHEN_EMPTY, NameKind, kind_of_name, meant
+from gateway.config.unknown_names import FILE_OF, UNSAFE_WHEN_EMPTY, NameKind, kind_of_name, meant
 from gateway.system.file_errors import why
 
 _BOM = "\ufeff"
@@ -26,7 +26,7 @@ class ConfigError(Exception):
     def __init__(
         self, problems: list[str], sound: Settings | None = None, warnings: Sequence[str] = ()
     ) -> None:
-        """`sound` is what they would be without the wrong ones: good for looking on, not for starting."""
+        """`sound` are the settings without the wrong ones: to go on checking with, never to start with."""
         super().__init__("\n".join(problems))
         self.problems = problems
         self.sound = sound
@@ -36,7 +36,7 @@ class ConfigError(Exception):
 class _Given(NamedTuple):
     value: object
     name: str
-    """As it is written there: `MQTT_PORT` in the environment, `mqtt_port` in gateway.toml."""
+    """The name as its source has it: `MQTT_PORT` in the environment, `mqtt_port` in gateway.toml."""
     source: str
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def load_settings(config_file: Path | None = None, **overrides: object) -> Setti
 
 
 def read_settings(config_file: Path | None = None, **overrides: object) -> tuple[Settings, list[str]]:
-    """As `load_settings`, and what to say of names that may be other programs'."""
+    """As `load_settings`, and warnings about names that may be those of other programs."""
     problems: list[str] = []
     warnings: list[str] = []
     given: dict[str, _Given] = {}
@@ -81,10 +81,10 @@ def _validated(given: Mapping[str, _Given], problems: list[str]) -> Settings | N
         for detail in error.errors(include_url=False, include_input=False, include_context=False):
             name = str(detail["loc"][0])
             wrong.add(name)
-            if name in given:  # a default that hangs on a wrong value is no problem of its own
+            if name in given:  # a default that is made from a wrong value is no problem of its own
                 problems.append(_problem(given[name], detail["msg"], name))
         try:
-            # Judged together with what is right, so that one run lists everything.
+            # Check what is right by itself for conflicts too, so that one run lists everything.
             settings = Settings.model_validate(
                 {name: value for name, value in values.items() if name not in wrong}
             )
@@ -104,7 +104,7 @@ def _problem(item: _Given, message: str, name: str) -> str:
 
 
 def _conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is right by itself but not together: the fields concerned, and the problem with its remedy."""
+    """Settings that are right by themselves but not together: their fields, the problem and its remedy."""
     if not settings.tls_enabled:
         for name, binds in (
             ("gateway_mqtt_bind", settings.gateway_mqtt_bind),
@@ -164,7 +164,7 @@ def _toml(path: Path | None, problems: list[str]) -> dict[str, _Given]:
     given: dict[str, _Given] = {}
     for name, value in values.items():
         item = _Given(value, name, str(path))
-        # Nobody else writes into this file: what we do not know was meant for us.
+        # The file is the gateway's alone, so an unknown name in it was meant for the gateway.
         kind = kind_of_name(name)
         _take(
             given,
@@ -214,7 +214,7 @@ def _variables(
     for variable, value in values:
         kind = kind_of_name(variable)
         if kind is NameKind.DOUBTFUL:
-            # By name only: what is a different program's may be a secret of its own.
+            # Without its value: if it is a different program's, that may be a secret.
             warning = (
                 f"{variable} ({source}): there is no such setting; it is ignored, as another program's. "
                 f"{_meant(variable)}Take it away if it was meant for the gateway."
@@ -227,7 +227,7 @@ def _variables(
 
 
 def _take(given: dict[str, _Given], item: _Given, kind: NameKind, problems: list[str]) -> None:
-    """Add a setting of one source to what that source gives; or the problem with its name."""
+    """Add a setting to `given`, what one source gives; or add the problem with its name."""
     name = item.name.lower()
     if kind is NameKind.NOT_YET:
         problems.append(f"{item}: this version does not have that setting yet. Remove it.")
@@ -248,9 +248,9 @@ def _meant(name: str) -> str:
 
 
 def _usable(given: dict[str, _Given], problems: list[str]) -> dict[str, _Given]:
-    """What is not empty. An empty value is none, but where that would be the weaker choice."""
+    """What is not empty. An empty value counts as not given, unless that would give less protection."""
     for name, item in given.items():
-        if item.value == "" and name in OPENS_A_DOOR_WHEN_EMPTY:
+        if item.value == "" and name in UNSAFE_WHEN_EMPTY:
             problems.append(
                 f"{item}: it is empty, which is no value, and without one there is less protection. "
                 "Give it a value, or remove it."
@@ -277,7 +277,7 @@ def _read_secret_files(given: dict[str, _Given], problems: list[str]) -> None:
         except UnicodeDecodeError:
             problems.append(f"{item}: {item.value} is not UTF-8 text. Write the secret as text.")
             continue
-        # Some editors put a BOM at the head of what they save as UTF-8, and a line's end after it.
+        # Some editors put a byte order mark before UTF-8 text, and a line feed after it.
         text = text.removeprefix(_BOM).removesuffix("\n").removesuffix("\r")
         if not text:
             problems.append(f"{item}: {item.value} is empty. Write the secret into it.")

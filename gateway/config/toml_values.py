@@ -1,4 +1,4 @@
-"""Values of a TOML file of settings: times, words of a list, addresses, URLs, and what is wrong with them."""
+"""Values in monitoring.toml: times, words from a list, addresses, URLs, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY = 86_400
 
 
 def url_fault(url: str, schemes: tuple[str, ...]) -> str:
-    """What is wrong with a URL, in words that do not show it, for it may hold a secret; empty: nothing."""
+    """What is wrong with a URL, in words that do not show it, for it may be secret; empty if nothing is."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -46,7 +46,7 @@ def host_and_port(text: str) -> tuple[Address, str]:
 
 
 def one_of(block: Block, key: str, known: tuple[str, ...], default: str | None = None) -> str:
-    """One of these words; empty for any other, which is reported."""
+    """One of these words; empty for any other, which is a problem of the block."""
     word = block.text(key, default)
     if word in known or (not word and not isinstance(block.values.get(key, default), str)):
         return word
@@ -55,7 +55,7 @@ def one_of(block: Block, key: str, known: tuple[str, ...], default: str | None =
 
 
 def seconds(block: Block, key: str, default: int | None, *, least: int) -> int:
-    """A time with its unit, of a day at most; without a default its absence is reported."""
+    """A time with its unit, at most a day, in seconds. Without a default it has to be there."""
     value = block.values.get(key)
     if value is None and default is not None:
         return default
@@ -77,7 +77,7 @@ def seconds(block: Block, key: str, default: int | None, *, least: int) -> int:
 
 
 def cut(text: str) -> str:
-    """Text of the file as a problem quotes it."""
+    """Text of the file, shortened and escaped to be quoted in a problem."""
     return printable(text if len(text) <= 200 else f"{text[:200]}…")
 
 

@@ -1,7 +1,7 @@
-"""Which names are ours, which are slips of ours, and which are other programs' business.
+"""Which names are settings, which are slips (typing errors) of settings, and which are other programs'.
 
-Owns the judgement of a name alone. Must not know values: a name that is reported here may belong to
-a different program, and its value may be a secret of that.
+Owns what a name is taken for. Must not know values: a name that is reported may belong to a different
+program, and its value may be a secret of that.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from enum import Enum
 from gateway.config.settings import SECRETS, Settings
 
 FILE_OF = {name: f"{name}_file" for name in SECRETS}
-"""Where a secret may stand instead: the setting that names the file."""
+"""By setting, the one that names a file to read its secret from instead."""
 KNOWN = frozenset(Settings.model_fields) | frozenset(FILE_OF.values())
-OPENS_A_DOOR_WHEN_EMPTY = (
+UNSAFE_WHEN_EMPTY = (
     frozenset(SECRETS)
     | frozenset(FILE_OF.values())
     | {"mqtt_ca_path", "tls_client_ca_path", "tls_client_crl_path"}
 )
-"""Empty for a variable that was not substituted: without key, CA or list there is less protection."""
+"""Settings that must not be empty, as after a variable that was not substituted: without key, CA or
+revocation list there is less protection."""
 NOT_YET = frozenset({"tls_client_crl_path", "tls_client_identity", "mqtt_proxy_protocol"})
-"""Settings of the contract that this version lacks. Whoever gives one counts on what it does."""
+"""Settings that are planned, and that this version lacks. Whoever gives one counts on its effect."""
 OF_OTHERS = frozenset(
     {
         # Read by other programs, and one letter from a name of ours, or as good as that.
@@ -39,13 +40,14 @@ OF_OTHERS = frozenset(
     }
 )
 _OURS = "gateway_"
-_LOOKED_AT = ("tls_", "jwt_", "encryption_")
+_OURS_OR_OTHERS = ("tls_", "jwt_", "encryption_")
+"""Beginnings that our settings have, and those of other programs too."""
 _WORDS_OF_OTHERS = frozenset({"dtls", "mtls", "jwe", "jwk", "jws"})
-"""One letter from such a word, and no slip of it."""
+"""First words one letter away from ours that are no slips of them."""
 
 
 class NameKind(Enum):
-    """What a name is to us."""
+    """What a name is taken for."""
 
     KNOWN = "a setting"
     NOT_YET = "a setting of a later version"
@@ -55,7 +57,7 @@ class NameKind(Enum):
 
 
 def kind_of_name(name: str) -> NameKind:
-    """What the name of a variable is to us, in any case."""
+    """What the name of a variable is taken for; upper or lower case does not matter."""
     name = name.lower()
     if name in KNOWN:
         return NameKind.KNOWN
@@ -63,25 +65,25 @@ def kind_of_name(name: str) -> NameKind:
         return NameKind.NOT_YET
     if name.startswith(_OURS) or (name not in OF_OTHERS and near_miss(name, KNOWN | NOT_YET)):
         return NameKind.WRONG
-    # ENCRYPTON_KEY= is an open door all the same, though it may be another program's by its first word.
-    doubtful = name.startswith(_LOOKED_AT) or misspelt_word(name, KNOWN) is not None
+    # ENCRYPTON_KEY= leaves keys unprotected, although by its first word it may be another program's.
+    doubtful = name.startswith(_OURS_OR_OTHERS) or misspelt_word(name, KNOWN) is not None
     return NameKind.DOUBTFUL if doubtful else NameKind.FOREIGN
 
 
 def meant(name: str) -> str | None:
-    """The setting that whoever wrote this name had in mind; None where that would be a guess."""
+    """The setting that was probably meant by this name; None if that would be a guess."""
     name = name.lower()
     known = near_miss(name, KNOWN) or misspelt_word(name, KNOWN)
     if known:
         return known
-    # What all names of ours begin with makes none of them alike.
+    # That they begin with the same word makes no two names alike: the rest has to be.
     word, _, rest = name.partition("_")
     alike = {one.partition("_")[2]: one for one in sorted(KNOWN) if one.partition("_")[0] == word}
     return next((alike[one] for one in difflib.get_close_matches(rest, alike, n=1)), None)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is one slip away and begins with the same word; None if there is none."""
+    """The known name that is one slip away, not in its first word; None if there is none."""
     word = name.partition("_")[0]
     return next(
         (one for one in sorted(known) if one.partition("_")[0] == word and _is_one_slip_from(name, one)), None
@@ -89,11 +91,11 @@ def near_miss(name: str, known: Iterable[str]) -> str | None:
 
 
 def misspelt_word(name: str, known: Iterable[str]) -> str | None:
-    """The known name that differs by one slip in its first word, of those whose absence opens a door."""
+    """The known name that differs by one slip in its first word; None if none does."""
     word, _, rest = name.partition("_")
     if word in _WORDS_OF_OTHERS:
         return None
-    kinds = [kind.rstrip("_") for kind in (_OURS, *_LOOKED_AT)]
+    kinds = [kind.rstrip("_") for kind in (_OURS, *_OURS_OR_OTHERS)]
     return next(
         (
             f"{kind}_{rest}"

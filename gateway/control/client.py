@@ -16,31 +16,32 @@ from gateway.system.file_errors import who_may
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0
 _POKE_SECONDS = 1.0
+"""How long to wait for a connection, for the next part of an answer, and for that of a poke."""
 
 
 class NotRunning(Exception):
-    """No gateway works with this data folder, or none that has a control socket."""
+    """No gateway runs with this data folder, or it has no control socket."""
 
 
 class NotAnswered(Exception):
-    """A gateway runs, and does not do what was asked. The text says why and what to do."""
+    """A gateway runs, but does not do what was asked. The text says why and what to do."""
 
 
 def ask(folder: Path, command: str, **arguments: object) -> Iterator[Mapping[str, object]]:
-    """What the gateway that works with this data folder answers, item by item.
+    """What the gateway with this data folder answers, item by item.
 
-    Raises NotRunning, and NotAnswered, also in the middle.
+    Raises NotRunning, and NotAnswered, which may come after some items.
     """
     yield from _ask(folder, command, arguments, seconds=_ANSWER_SECONDS)
 
 
 def follow(folder: Path, command: str, **arguments: object) -> Iterator[Mapping[str, object]]:
-    """The same of a command whose items come when there is one, however long that takes."""
+    """The same for a command that has no end of its own: each item is waited for, however long that takes."""
     yield from _ask(folder, command, arguments, seconds=None)
 
 
 def poke(folder: Path) -> bool:
-    """Have a running gateway look at what was changed; whether one did. It would look by itself soon."""
+    """Have a running gateway look at what was changed. Return whether one did; it would soon by itself."""
     with suppress(NotRunning, NotAnswered):
         list(_ask(folder, "poke", {}, seconds=_POKE_SECONDS))
         return True
@@ -66,7 +67,7 @@ def _ask(
         raise NotAnswered(f"{folder / NAME} can't be used: {error}") from error
     with closing(connection):
         try:
-            with suppress(BrokenPipeError):  # it was answered before it was asked: too much, or not for us
+            with suppress(BrokenPipeError):  # refused before the request was read: too many, or not for us
                 connection.sendall(line)
             connection.settimeout(seconds)
             with connection.makefile("rb") as answer:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from gateway.admin.kick_trace_events import report_kick
+from gateway.admin.kick_trace_events import record_kick
 from gateway.connection.device_budgets import SILENT
 from gateway.connection.transition_table import State
 from gateway.control.messages import Request
@@ -31,19 +31,19 @@ from gateway.store import Store, StoreError
 from gateway.store.alerts import AlertRow
 
 _LOOK_SECONDS = 0.8
-"""For all looks of a poke: whoever asked for it gives up after a second."""
+"""For all looks of a poke: whoever asked for it waits no longer than a second."""
 
 Look: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Puts in force what has changed of a subject."""
+"""Puts in force what has changed in one subject (store, keys or policy)."""
 Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-"""Runs something beside everything else, to its end: `gateway.net.tasks.Tasks.start`."""
+"""Runs a coroutine to its end in a task of its own: `gateway.net.tasks.Tasks.start`."""
 
 
 class _Looks:
-    """The looks at one subject: one at a time, and each to its end, whatever becomes of who asked for it.
+    """The looks at one subject: one at a time, and each to its end, even if whoever asked for it leaves.
 
-    A look that ends half-way has seen a change that is not in force, or not for all connections: the next one
-    would find nothing new.
+    A look that was ended half-way would have seen a change without putting it in force for all connections,
+    and the next look would find nothing new.
     """
 
     def __init__(self, look: Look, start: Start) -> None:
@@ -51,7 +51,7 @@ class _Looks:
         self._start = start
         self._looking = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
-        """A look that has not begun: it serves all who ask until it does."""
+        """A look that has not begun: it serves all who ask before it does."""
 
     async def look(self) -> None:
         """Wait for a look that begins from now on."""
@@ -96,7 +96,7 @@ class WhoIsHere:
         self._store = store
 
     async def connections(self, request: Request, _peer: Peer) -> Answer:
-        """An item for each connection: of the argument `device_id`, else of all devices."""
+        """An item for each connection: of the device in the argument `device_id`, else of all."""
         only = request.arguments.get("device_id")
         live = list(self._registry.of_device(only)) if isinstance(only, str) else self._registry.admitted()
         for side in live:
@@ -126,7 +126,7 @@ class WhoIsHere:
         device_id = request.text("device_id")
         count = len(self._registry.of_device(device_id))
         if count:
-            # To its end, though whoever asks may leave: what the event says has to be so.
+            # It runs to its end even if whoever asked leaves: what the event says has to come true.
             failed: list[StoreError] = []
             await asyncio.shield(self._start(self._kick(device_id, count, peer.actor, failed)))
             if failed:
@@ -135,7 +135,7 @@ class WhoIsHere:
 
     async def _kick(self, device_id: str, count: int, actor: str, failed: list[StoreError]) -> None:
         try:
-            await report_kick(self._store, device_id, count, actor=actor)
+            await record_kick(self._store, device_id, count, actor=actor)
         except StoreError as error:
             failed.append(error)
             return
@@ -143,7 +143,7 @@ class WhoIsHere:
 
 
 class RefusedLately:
-    """Who was refused."""
+    """Who was refused lately."""
 
     def __init__(self, clients: RefusedClients) -> None:
         self._clients = clients
@@ -161,7 +161,7 @@ class AlertsNow:
         self._current = current
 
     async def alerts(self, _request: Request, _peer: Peer) -> Answer:
-        """An item for each."""
+        """An item for each alert."""
         for row in self._current():
             yield asdict(row)
 

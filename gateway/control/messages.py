@@ -1,11 +1,11 @@
-"""What passes on the control socket: one request a connection, and its answer, each a line of JSON.
+"""What passes on the control socket: one request per connection, and its answer, in lines of JSON.
 
     {"v": 1, "command": "kick", "arguments": {"device_id": "lamp-1"}}
     {"v": 1, "item": {"device_id": "lamp-1", "connections": 2}}
     {"v": 1, "done": true}
 
 An answer is any number of items, and a last line: `done`, or `error` and `message`. A line that is none of
-these is one of a newer version: whoever reads passes over it.
+these comes from a newer version, and whoever reads skips it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Request:
     command: str
     arguments: Mapping[str, object] = field(default_factory=dict)
     sudo_user: str = ""
-    """Who became root to ask, as `sudo` says it. Believed of root alone, who could do without asking."""
+    """Who became root to ask, as `sudo` says. It is taken only from root, who could act without asking."""
 
     def text(self, name: str) -> str:
         """The argument of this name. Raises BadRequest."""
@@ -83,12 +83,12 @@ def item_line(item: Mapping[str, object]) -> bytes:
 
 
 def done_line() -> bytes:
-    """The end of an answer that is whole."""
+    """The last line of a complete answer."""
     return _line({"done": True})
 
 
 def error_line(error: str, message: str) -> bytes:
-    """The end of an answer that is not. `error` is a word for programs."""
+    """The last line of an answer that failed. `error` is a word for programs, `message` is for people."""
     return _line({"error": error, "message": message})
 
 

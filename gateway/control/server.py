@@ -1,7 +1,8 @@
 """Serves the control socket: who may ask, how much at once, and what becomes of whoever reads too slowly.
 
-Must not know what can be asked: that is `gateway.control.commands`. An answer is written no faster than it is
-read, and made as it is written, so that a reader who stops costs one connection of a few.
+Must not know what can be asked: that is `gateway.control.commands`. An answer is made while it is written,
+and written no faster than it is read, so that a reader that stops costs one of a few connections, and no
+more.
 """
 
 from __future__ import annotations
@@ -51,18 +52,18 @@ Answer = AsyncGenerator[Mapping[str, object], None]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who asks, as the kernel says."""
+    """Who asks: the user id is from the kernel."""
 
     uid: int
     sudo_user: str = ""
 
     @property
     def actor(self) -> str:
-        """For the audit."""
+        """Who asks, for the audit."""
         try:
             name = pwd.getpwuid(self.uid).pw_name
         except KeyError:
-            name = str(self.uid)  # in a container, mostly
+            name = str(self.uid)  # mostly in a container
         by = f" (sudo of {self.sudo_user})" if self.sudo_user else ""
         return f"gateway-admin:{name}{by}"
 
@@ -73,7 +74,7 @@ BadRequest; it is closed when the reader has gone."""
 
 
 class ControlServer:
-    """One for a process."""
+    """The control socket of a process."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class ControlServer:
         commands: Mapping[str, Command],
         start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
-        """`start` runs something beside everything else."""
+        """`start` runs a coroutine in a task of its own."""
         self._folder = folder
         self._commands = commands
         self._start = start
@@ -94,14 +95,14 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=REQUEST_MAX)
 
     async def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop listening, and end what is being answered."""
         if self._server is None:
             return
         self._server.close()
         for writer in list(self._serving):
             writer.transport.abort()
         with suppress(OSError):
-            socket_file.take_away(self._folder)
+            socket_file.remove(self._folder)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._start(self._serve(reader, writer))
@@ -119,7 +120,7 @@ class ControlServer:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """Answer a request; what this returns is the last line of it."""
+        """Answer a request, and return the last line of the answer."""
         if len(self._serving) > _CONNECTIONS_MAX:
             return error_line("busy", f"{_CONNECTIONS_MAX} other requests are being answered: try again")
         uid = _uid_of(writer)
@@ -146,7 +147,7 @@ class ControlServer:
         return command
 
     async def _while_read(self, reader: asyncio.StreamReader, work: Coroutine[Any, Any, None]) -> None:
-        """Do this work for as long as the reader is there."""
+        """Do this work until the reader leaves. Raises ConnectionResetError then."""
         writing = asyncio.ensure_future(work)  # noqa: TID251 - waited for here
         gone = asyncio.ensure_future(reader.read(1))  # noqa: TID251 - likewise
         try:
@@ -168,7 +169,7 @@ async def _write(answer: Answer, writer: asyncio.StreamWriter) -> None:
             await _taken(writer)
             items += 1
             if items % _ITEMS_TOGETHER == 0:
-                await asyncio.sleep(0)  # a write that its reader takes at once does not yield
+                await asyncio.sleep(0)  # `drain` does not give way to others while the reader keeps up
 
 
 async def _taken(writer: asyncio.StreamWriter) -> None:

@@ -1,8 +1,8 @@
-"""Where the control socket stands, and how it is opened from both ends.
+"""Where the control socket is, and how it is opened from both ends.
 
-`control.sock` in the data folder, mode 0600. One that a killed gateway left behind is taken away by the next,
-which holds the folder's lock. An address may have some hundred bytes (unix(7)), and a path more: then the
-folder is opened, and the address goes by its descriptor.
+It is `control.sock` in the data folder, mode 0600. One that a killed gateway left is removed by the next,
+which holds the folder's lock. The address of a socket may have some hundred bytes (unix(7)), and a path may
+be longer: then the folder is opened, and the address is made of its descriptor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BACKLOG = 16
 
 @contextmanager
 def _address(folder: Path) -> Iterator[str]:
-    """The address of the socket in this folder, good for as long as the block takes. Raises OSError."""
+    """The address of the socket in this folder, valid within the `with` block. Raises OSError."""
     path = folder / NAME
     if len(os.fsencode(path)) <= _ADDRESS_MAX:
         yield str(path)
@@ -37,14 +37,14 @@ def _address(folder: Path) -> Iterator[str]:
 def listen(folder: Path) -> socket.socket:
     """Open the socket, for whoever holds the folder's lock. Raises OSError."""
     path = folder / NAME
-    _take_away(path)
+    _remove_old(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Before it has a name: Linux gives the file these rights, so that nobody else is ever let in.
+        # Before it has a name: Linux then gives its file these rights, so that nobody else ever gets in.
         os.fchmod(listening.fileno(), 0o600)
         with _address(folder) as address:
             listening.bind(address)
-        path.chmod(0o600)  # where the line above is not enough
+        path.chmod(0o600)  # for systems on which the line above does nothing
         listening.listen(_BACKLOG)
         listening.setblocking(False)  # noqa: FBT003 - the standard library's own form
     except BaseException:
@@ -53,7 +53,7 @@ def listen(folder: Path) -> socket.socket:
     return listening
 
 
-def _take_away(path: Path) -> None:
+def _remove_old(path: Path) -> None:
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -63,15 +63,15 @@ def _take_away(path: Path) -> None:
     path.unlink()
 
 
-def take_away(folder: Path) -> None:
-    """Remove the socket's file, for whoever opened it and still holds the folder's lock."""
+def remove(folder: Path) -> None:
+    """Remove the socket's file. The caller opened it, and still holds the folder's lock."""
     (folder / NAME).unlink(missing_ok=True)
 
 
 def connect(folder: Path, seconds: float) -> socket.socket:
-    """A connection to the gateway that works with this folder, which waits this long for anything.
+    """A connection to the gateway with this data folder; each call on it waits `seconds` at most.
 
-    Raises OSError: FileNotFoundError or ConnectionRefusedError where no gateway runs.
+    Raises OSError: FileNotFoundError or ConnectionRefusedError if no gateway runs.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -1,7 +1,7 @@
 """One device's packets and decisions, live, for whoever asks on the control socket.
 
-Owns how much is shown: lines a second, in all, and for how long; who is shown too slowly misses lines, and is
-told how many. What a line says is made in `gateway.connection.packet_tracing`.
+Owns how much is shown: lines a second, in all, and for how long. Whoever reads too slowly misses lines, and
+is told how many. The lines themselves are made in `gateway.connection.packet_tracing`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 
 from gateway.admin.errors import Refused
-from gateway.admin.kick_trace_events import report_trace
+from gateway.admin.kick_trace_events import record_trace
 from gateway.connection.packet_tracing import ConnectionTrace, TracedConnection
 from gateway.connection.transition_table import State
 from gateway.control.messages import Request
@@ -24,11 +24,11 @@ from gateway.observe.device_watchers import EventListeners
 from gateway.store import Store
 
 SECONDS_MAX = 3_600
-"""How long a trace may take."""
+"""Seconds that a trace may take."""
 _LINES_MAX = 100_000
 """Lines of a trace, after which it ends."""
 _LINES_PER_SECOND = 500
-"""Lines made in a second, which takes about a hundredth of it."""
+"""Lines made in a second, which takes about 10 ms."""
 _WAITING_MAX = 1_000
 """Lines that wait to be read."""
 _TRACES_MAX = 4
@@ -36,7 +36,7 @@ _TRACES_MAX = 4
 
 
 class Traces:
-    """Those that run. A device is looked at by one at a time."""
+    """The traces that run, one at a time for each device."""
 
     def __init__(self, plane: DataPlane, store: Store, events: EventListeners) -> None:
         self._plane = plane
@@ -45,7 +45,7 @@ class Traces:
         self._running: set[str] = set()
 
     async def trace(self, request: Request, peer: Peer) -> Answer:
-        """Lines of `device_id` as they come, for `seconds`; the connections to come are shown too."""
+        """Lines about `device_id` as they come, for `seconds`; also of connections that are made later."""
         device_id, seconds = request.text("device_id"), request.number("seconds")
         if not 0 < seconds <= SECONDS_MAX:
             raise Refused(f"a trace takes from 1 s to {SECONDS_MAX // 60} minutes")
@@ -54,19 +54,19 @@ class Traces:
         if len(self._running) >= _TRACES_MAX:
             raise Refused(f"{_TRACES_MAX} other devices are looked at already")
         self._running.add(device_id)
-        look = _Look(self._plane, self._events, device_id)
+        trace = _DeviceTrace(self._plane, self._events, device_id)
         try:
-            await report_trace(self._store, device_id, seconds, actor=peer.actor)
-            look.begin()
-            async for line in look.lines(seconds):
+            await record_trace(self._store, device_id, seconds, actor=peer.actor)
+            trace.begin()
+            async for line in trace.lines(seconds):
                 yield line
         finally:
-            look.end()
+            trace.end()
             self._running.discard(device_id)
 
 
-class _Look:
-    """What is shown of one device."""
+class _DeviceTrace:
+    """The trace of one device."""
 
     def __init__(self, plane: DataPlane, events: EventListeners, device_id: str) -> None:
         self._plane = plane
@@ -76,14 +76,14 @@ class _Look:
         self._more = asyncio.Event()
         self._missed = 0
         self._missed_more = False
-        """Whether more were missed than `_missed` says: packets came that nobody counted."""
+        """Whether more was missed than `_missed` counts: packets that were not even looked into."""
         self._second = 0
         self._made = 0
-        """Lines in this second."""
+        """Lines made in this second."""
         self._sides: list[LiveConnection] = []
 
     def begin(self) -> None:
-        """Look at the connections that are there, and at those to come."""
+        """Trace the connections that are there, and those that are made later."""
         self._plane.registry.watched[self._device_id] = self._arrived
         self._events.of_device[self._device_id] = self._reported
         there = self._plane.registry.of_device(self._device_id)
@@ -95,7 +95,7 @@ class _Look:
             self._attach(side)
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop tracing."""
         self._plane.registry.watched.pop(self._device_id, None)
         self._events.of_device.pop(self._device_id, None)
         for side in self._sides:
@@ -117,7 +117,7 @@ class _Look:
         return traced
 
     def _reported(self, event: AuditEvent) -> None:
-        """An audit event of this device, or of somebody who says to be it."""
+        """Show an audit event about this device, or about a stranger that claims to be it."""
         said = {
             "event": "audit",
             "kind": event.kind.value,
@@ -153,7 +153,7 @@ class _Look:
         self._more.set()
 
     async def lines(self, seconds: int) -> Answer:
-        """All that is to be shown, for so long."""
+        """All that is to be shown, for `seconds`."""
         deadline = self._plane.loop_time() + seconds
         shown = 0
         while shown < _LINES_MAX:

@@ -1,8 +1,8 @@
-"""Whether the gateway lives, and whether it would serve a device now: plain HTTP for machines.
+"""Whether the gateway is alive, and whether it would serve a device now: plain HTTP for machines.
 
-Owns `/health`, `/ready` and `/metrics` on GATEWAY_HEALTH_BIND and nothing else: no address of it changes
-anything or gives away a secret. All are answered from memory. Must not know what is checked or measured:
-`gateway.app.composition` gives both.
+Owns `/health`, `/ready` and `/metrics` on GATEWAY_HEALTH_BIND and nothing else: none of them changes anything
+or gives away a secret. All are answered from memory. Must not know what is checked or measured:
+`gateway.app.composition` provides both.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from gateway.observe.health_check_scheduler import Finding, Health, HealthReport
 from gateway.system.ip_address_blocks import Address
 
 _CONNECTIONS = 64
+"""Connections at once."""
 _SCRAPE_SECONDS = 1.0
-"""For which an answer of `/metrics` is given again: who asks without end costs no more."""
+"""For these an answer of `/metrics` is given again, so that asking all the time costs no more."""
 
 
 async def serve(
@@ -37,7 +38,7 @@ async def serve(
 ) -> http_server.WebServer:
     """Listen on all of `addresses` (port 0: any); without a registry `/metrics` is 404.
 
-    Raises OSError when the address can't be had.
+    Raises OSError if it can't listen there.
     """
     return await http_server.serve(
         _application(health, registry),

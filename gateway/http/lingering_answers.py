@@ -1,7 +1,7 @@
-"""An answer that is given before its request is whole, and reaches a peer that is still sending.
+"""An answer that is given before its request is complete, and still reaches a peer that is sending.
 
-Closing at once would make the kernel answer the rest with a reset, and that takes the answer (413, say) away
-from a peer that has not read it yet. Must not know what is answered.
+If the connection were closed at once the kernel would answer the rest with a reset, and the peer would lose
+the answer (413, say) if it has not read it yet. Must not know what is answered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS_MAX = 2.0
 _BYTES_MAX = 1_048_576
-"""How long, and for how many bytes, a peer is listened to that was answered before it had said all."""
+"""How long, and for how many bytes, it goes on reading from a peer that was answered early."""
 
 
 class LingeringAnswers:

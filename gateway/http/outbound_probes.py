@@ -22,7 +22,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 async def ask_page(url: str) -> tuple[bool, str]:
-    """Whether the page answers with 200 to 299, and what came else."""
+    """Whether the page answers with a status of 200 to 299, and what it answers, in words."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     tls = await asyncio.to_thread(_system_cas) if parts.scheme == "https" else None
@@ -49,7 +49,7 @@ async def ask_page(url: str) -> tuple[bool, str]:
 
 
 async def ask_port(address: Address) -> tuple[bool, str]:
-    """Whether somebody accepts a connection there."""
+    """Whether a connection to this address is accepted, and in words what happened."""
     try:
         _, writer = await asyncio.open_connection(address.host, address.port)
     except OSError as error:

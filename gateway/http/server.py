@@ -1,13 +1,13 @@
-"""HTTP inside the gateway's own loop: uvicorn's protocol, accepted, bounded and ended by hand.
+"""HTTP inside the gateway's own loop: uvicorn's protocol on connections that are accepted and bounded here.
 
 Owns how many connections a port has, in all and from one address, how long each may take and how it ends.
 Must not know what is served; `gateway.http.health` and `gateway.http.token_api` give the application.
 
-uvicorn's own server is left out: it watches signals, which are ours, wakes the process ten times a
-second, holds a silent TLS peer for a minute, and takes as many connections as there are files.
+uvicorn's own server is not used: it handles signals, which the gateway does, wakes the process ten times a
+second, keeps a silent TLS peer for a minute, and accepts as many connections as there are file descriptors.
 
-A connection carries one request. Nothing can hide after a first request then (pipelining, smuggling),
-and one deadline covers all that a slow peer can do.
+A connection carries one request. So nothing can hide after a first request (pipelining, smuggling), and one
+deadline covers all that a slow peer can do.
 """
 
 from __future__ import annotations
@@ -56,12 +56,13 @@ _CHUNKED_LINES = 1_024
 """Line ends in a request whose body comes in chunks: of its head, its chunks, its trailer and its text."""
 _HEAD_END = re.compile(rb"\n\r?\n")
 _TURNS_TO_BE_READ = 8
-"""To fill all the room takes at least so many turns of the loop: accepting is slowed for it. A peer that asks
-at once is read within them, before it could be the oldest and have to make room."""
+"""Accepting is slowed so that to use up all connections takes at least this many turns of the loop. A peer
+that sends its request at once is read within them, before it could be the oldest and be ended for a newer
+one."""
 _STOP_PATIENCE = 1.0
-"""Seconds for the last answers to leave when the gateway stops."""
+"""Seconds for the last answers to be sent when the gateway stops."""
 _BACKLOG = 256
-"""Peers that the kernel holds until they are accepted."""
+"""Peers that wait in the kernel until they are accepted."""
 
 _HEADERS = [
     (b"connection", b"close"),
@@ -69,10 +70,10 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
-"""Of every answer. What is served here is data: a browser must neither guess at it nor run it."""
+"""The headers of every answer. What is served is data: a browser must neither guess its type nor run it."""
 
 Start: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-"""Starts a task that somebody holds: `gateway.net.tasks.Tasks.start`."""
+"""Starts a task and keeps a reference to it: `gateway.net.tasks.Tasks.start`."""
 
 _log = get_logger()
 
@@ -88,10 +89,10 @@ async def serve(
     loopback_only: bool = False,
     proxies: Sequence[IPNetwork] = (),
 ) -> WebServer:
-    """Listen on all of `addresses` (port 0: any). Raises OSError when one can't be had.
+    """Listen on all of `addresses` (port 0: any). Raises OSError if that fails for one.
 
-    `loopback_only`: for peers on this machine alone, however it was bound. `proxies`: who has to say whose
-    connection it brings (`gateway.net.proxy_header_wait`).
+    `loopback_only`: serve only peers on this machine, whatever the address. `proxies`: peers that have to send a
+    PROXY header, which says for whom they connect (`gateway.net.proxy_header_wait`).
     """
     server = WebServer(
         application,
@@ -171,9 +172,12 @@ class WebServer:
         return connection.pending_handshake
 
     def _make_room(self, place: str) -> bool:
-        """Whether there is room for one more from this place; one that is owed no answer may end for it."""
+        """Whether there is room for one more from this place.
+
+        For it one may be ended that waits for no answer.
+        """
         if self._open.count(place) >= self._connections_per_address:
-            candidates = [self._open.of(place)]  # whoever comes from there makes room for its own
+            candidates = [self._open.of(place)]  # room is made among the peers of the same place
         elif len(self._open) >= self._connections_max:
             candidates = [self._open.largest(), self._open]
         else:
@@ -194,7 +198,7 @@ class WebServer:
 
 
 class _Parser(h11.Connection):
-    """Reads a request, in a bounded number of parts and lines: more is refused before it is looked at."""
+    """Parses a request with a bounded number of parts and lines: one with more is refused before parsing."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, HEAD_MAX)
@@ -243,7 +247,7 @@ class _Parser(h11.Connection):
 
 
 class _Connection(H11Protocol):
-    """One connection, from its arrival on, that ends when its time is up, whatever the peer does."""
+    """One connection, from before its handshake on. It ends when its time is over, whatever the peer does."""
 
     def __init__(
         self,
@@ -304,7 +308,7 @@ class _Connection(H11Protocol):
         self.end()
 
     def leave(self) -> None:
-        """End it once it has its answer; now if it has asked for nothing."""
+        """End it once it has its answer; at once if it has sent no request."""
         if self.transport is None:
             self.end()
         else:
@@ -357,7 +361,7 @@ def _uvicorn(application: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         workers=1,
     )
-    # uvicorn warns of each request that is no HTTP: strangers could fill the log.
+    # uvicorn logs a warning for each request that is not HTTP: strangers could fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config.load()
     return config

@@ -47,13 +47,16 @@ BODY_MAX = 65_536
 """Bytes of a request's body."""
 
 _OBJECTS_MAX = 1_000
-"""A request has three. Twenty thousand fit into it, and would take a stranger's a tenth of a second."""
+"""JSON objects in a body. A real request has three; twenty thousand would fit, and parsing them would take
+0.1 s, for a stranger."""
 _KNOWN = ("device_id", "secret", "credentials", "ttl", "permissions")
 _NAME_SHOWN = 64
+"""Characters of an unknown name that an answer repeats."""
 _CONNECTIONS = 256
 _CONNECTIONS_PER_ADDRESS = 32
+"""Connections at once: of all, and of one place."""
 _LOGIN_DEADLINE = 20.0
-"""For a login to be decided, in seconds, as long as for a CONNECT."""
+"""Seconds for a login to be decided, as for a CONNECT."""
 _ISSUED_AS = "api"
 """What the records of issued tokens call their source."""
 
@@ -62,7 +65,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """Whom the endpoints ask."""
+    """The parts of the gateway that the endpoints use."""
 
     login: LoginGate
     token_issuer: TokenIssuer
@@ -81,9 +84,9 @@ async def serve_api(
     tls: ssl.SSLContext | None,
     proxies: Sequence[IPNetwork] = (),
 ) -> http_server.WebServer:
-    """Listen on all of `addresses` (port 0: any). Raises OSError when the address can't be had.
+    """Listen on all of `addresses` (port 0: any). Raises OSError if that fails.
 
-    Without `tls` secrets pass in the clear, so it is for peers on this machine alone.
+    Without `tls` secrets pass in the clear, so then only peers on this machine are served.
     """
     return await http_server.serve(
         _application(api),
@@ -98,7 +101,7 @@ async def serve_api(
 
 
 class _Refused(Exception):
-    """What the peer is answered instead: a status, an error code of ours, and words that say what to do."""
+    """A request is refused: with an HTTP status, an error code of ours, and words that say what to do."""
 
     def __init__(
         self, status: int, error: str, message: str, headers: Mapping[str, str] | None = None
@@ -127,7 +130,7 @@ _Endpoint = Callable[[Request, _Caller], Awaitable[Response]]
 
 def _application(api: Api) -> Starlette:
     async def keys(_: Request, __: _Caller) -> Response:
-        # Five minutes: what is cached must follow a rotation within the overlap of the keys.
+        # Five minutes: a cached answer must be renewed within the overlap of two keys in a rotation.
         body = msgspec.json.encode(api.jwks())
         return _json(200, body, {"cache-control": "public, max-age=300"})
 
@@ -158,7 +161,7 @@ def _application(api: Api) -> Starlette:
 
 
 def _answering(api: Api, endpoint: _Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """Each answer has an id and the time. Of a fault of ours the peer learns the id only."""
+    """Give each answer an id and the time. Of a fault of ours the peer learns only the id."""
 
     async def answer(request: Request) -> Response:
         host, port = request.client or ("", 0)
@@ -178,8 +181,8 @@ def _answering(api: Api, endpoint: _Endpoint) -> Callable[[Request], Awaitable[R
     return answer
 
 
-# Made where they are raised: in a local name of the frame that raises they would be a cycle with their
-# traceback, and the connection that the frame knows garbage.
+# These errors are made where they are raised, and have no local name there: with one, frame and traceback
+# would be a cycle, and the connection that the frame knows would stay until the garbage collector runs.
 
 
 def _too_long() -> _Refused:
@@ -192,7 +195,7 @@ def _malformed() -> _Refused:
 
 
 async def _body(request: Request) -> bytes:
-    """All of it. Raises _Refused as soon as it shows to be too long."""
+    """The whole body. Raises _Refused as soon as it is too long."""
     declared = request.headers.get("content-length", "0")
     # h11 has seen to it that these are digits, and twenty of them at most.
     if int(declared) > BODY_MAX:
@@ -209,15 +212,15 @@ async def _body(request: Request) -> bytes:
 
 
 def _asked(body: bytes) -> tuple[bytes, bytes, TokenRequest]:
-    """Device id, secret and what is wanted. Raises _Refused when it is not one JSON object that says the two.
+    """Device id, secret and what token is wanted. Raises _Refused if it is no JSON object with the first two.
 
-    What is not known is refused: whoever wrote it wants something, and would think to have it.
+    Unknown members are refused: whoever wrote one wants something by it, and would think to have got it.
     """
     if body.count(b"{") > _OBJECTS_MAX:
         raise _malformed()
     try:
         # RFC 8259, 8.1: UTF-8. Python alone would take a guess at UTF-16.
-        said = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_number)
+        said = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_refuse_constant)
         inner = said.get("credentials", said)
         device_id, secret = said["device_id"].encode(), inner["secret"].encode()
         others = [name for name in said if name not in _KNOWN]
@@ -227,7 +230,7 @@ def _asked(body: bytes) -> tuple[bytes, bytes, TokenRequest]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _malformed() from None
     if others:
-        raise _not_so(others[0], f"is not known here: leave it out. Known are {', '.join(_KNOWN)}.")
+        raise _wrong_member(others[0], f"is not known here: leave it out. Known are {', '.join(_KNOWN)}.")
     if nulls := [name for name, value in said.items() if value is None]:
         raise _Refused(400, Code.INVALID_REQUEST, null_words(nulls[0]))
     try:
@@ -237,27 +240,27 @@ def _asked(body: bytes) -> tuple[bytes, bytes, TokenRequest]:
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    # Of two members of one name each reader may see another one (RFC 8259, 4).
+    # Of two members with one name, different readers may take different ones (RFC 8259, 4).
     members: dict[str, object] = {}
     for name, value in pairs:
         if name in members:
-            raise _not_so(name, "stands there twice: give it once.")
+            raise _wrong_member(name, "stands there twice: give it once.")
         members[name] = value
     return members
 
 
-def _not_so(name: str, words: str) -> _Refused:
+def _wrong_member(name: str, words: str) -> _Refused:
     # Half a surrogate pair can't be answered.
     said = f'"{name[:_NAME_SHOWN]}" {words}'.encode("utf-8", "replace").decode()
     return _Refused(400, Code.INVALID_REQUEST, said)
 
 
-def _no_number(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
 async def _admit(api: Api, device_id: bytes, secret: bytes, caller: _Caller) -> Admission:
-    """Who it is, by the same gate as for a CONNECT. Raises _Refused."""
+    """Log the device in, by the same gate as for a CONNECT. Raises _Refused."""
     shown = Credentials(username=device_id, password=secret)
     origin = _origin(caller, None, Source.STRANGER)
     peer = Peer(host=caller.host, origin=origin, through=_ISSUED_AS, patience=_LOGIN_DEADLINE)
@@ -314,7 +317,7 @@ def _failure(api: Api, refused: _Refused) -> Response:
 
 
 def _json(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    # RFC 6749, 5.1: nobody may keep an answer that holds a token.
+    # RFC 6749, 5.1: nobody may cache an answer that holds a token.
     return Response(
         body,
         status_code=status,

@@ -1,6 +1,6 @@
 """From when until when the certificates in use are valid, and what to say of those that are not.
 
-Owns the reading of the dates. What a certificate is for, and whether it fits, OpenSSL decides.
+Owns reading the dates. What a certificate may be used for, and whether its key fits, OpenSSL decides.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 from gateway.system.utc_text import utc_text
 
 _LAST_PART = 3
-"""Warned from the last third of a life on, as for what the gateway renews."""
+"""A warning is given in the last third of a certificate's life."""
 _AUTHORITY, _RSA_AUTHORITY = "ca.crt", "ca-rsa.crt"
-"""Beside the server's certificate."""
+"""The files of the CA, beside the server's certificate."""
 _SUBJECT_MAX = 120
 """Characters of a subject that are shown."""
 
@@ -28,22 +28,22 @@ class Certificate:
     """One certificate in use."""
 
     name: str
-    """`server`, `server_chain` (what stands after it in its file), `ca`, `client_ca` or `bus_ca`.
+    """`server`, `server_chain` (what follows it in its file), `ca`, `client_ca` or `bus_ca`.
 
-    Of a second pair `server_rsa`, and so on.
+    `server_rsa` and so on, if there is a second one with an RSA key.
     """
     path: Path
     start: int
-    """Unix seconds."""
+    """Unix seconds, as `end`."""
     end: int
     of_many: bool = False
-    """Whether others in the same file may stand in for it: in a bundle of CAs."""
+    """Whether it is in a bundle of CAs, of which others may serve in its place."""
     which: str = ""
-    """Which of those in its file it is, by what it is for and its subject; empty for the only one."""
+    """Which one in its file it is, by what it is for and its subject; empty if it is the only one."""
 
     @property
     def location(self) -> str:
-        """Where it stands."""
+        """The file it is in, and which one there."""
         return f"{self.path}: {self.which}" if self.which else str(self.path)
 
     def fault(self, now: float) -> str:
@@ -108,20 +108,20 @@ def _read(path: Path) -> list[x509.Certificate]:
 
 
 def _pair(server: Path, authority: str, suffix: str) -> Iterator[Certificate]:
-    """A server certificate, what stands after it in its file, and the CA beside it if that issued them."""
+    """A server certificate, what follows it in its file, and the CA beside it if that issued them."""
     chain = _read(server)
     for at, one in enumerate(chain):
         name = "server_chain" if at else "server"
         yield _described(f"{name}{suffix}", server, one, _which(_role(one, at), one, at, len(chain)))
     beside = server.with_name(authority)
-    # A CA of something else that was left there is of no concern.
+    # If the CA there has issued none of them it does not matter.
     yield from _bundle(
         f"ca{suffix}", beside, [one for one in _read(beside) if chain and _issued(chain[-1], one)]
     )
 
 
 def _bundle(name: str, path: Path, authorities: Sequence[x509.Certificate]) -> Iterator[Certificate]:
-    """CAs of which one will do."""
+    """CAs, any of which may do."""
     many = len(authorities)
     for at, one in enumerate(authorities):
         yield _described(name, path, one, _which("CA", one, at, many), of_many=many > 1)
@@ -135,14 +135,14 @@ def _described(
 
 
 def _role(one: x509.Certificate, at: int) -> str:
-    """The first of a chain is the server's own (RFC 8446, 4.4.2)."""
+    """What a certificate of a chain is for: the first is the server's own (RFC 8446, 4.4.2)."""
     if at == 0:
         return "server certificate"
     return "root CA" if one.subject == one.issuer else "intermediate CA"
 
 
 def _which(role: str, one: x509.Certificate, at: int, many: int) -> str:
-    """Says nothing where there is but one: its file names it."""
+    """Which one of `many` in a file it is, in words; empty if it is the only one."""
     if many == 1:
         return ""
     subject = one.subject.rfc4514_string()[:_SUBJECT_MAX] or "without a name"

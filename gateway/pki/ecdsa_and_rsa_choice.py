@@ -1,4 +1,4 @@
-"""Of which kinds the keys of certificates are, and where those of a second kind stand."""
+"""Which kinds of keys certificates may have, and where the files of a second kind are."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 
 class KeyType(StrEnum):
-    """With which keys certificates are made."""
+    """The kinds of keys that certificates are made with."""
 
     ECDSA = "ecdsa"
     RSA = "rsa"
     BOTH = "both"
-    """Two certificates, each of a CA of its own kind: each client is shown the one that it can verify."""
+    """Two certificates, each from a CA with the same kind of key: a client is shown one that it can
+    verify."""
 
 
 def rsa_twin(path: Path) -> Path:
-    """Where the RSA certificate or key of a pair stands, beside the ECDSA one at `path`."""
+    """Where the RSA certificate or key is, if the ECDSA one is at `path`."""
     return path.with_name(f"{path.stem}-rsa{path.suffix}")

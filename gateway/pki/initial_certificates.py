@@ -48,9 +48,9 @@ class PkiError(Exception):
 def ensure_server_certificate(
     certificate: Path, key: Path, *, names: Sequence[str] = (), key_type: KeyType = KeyType.ECDSA
 ) -> list[Path]:
-    """Make the server's certificate and key if neither is there; returns the paths of the files made.
+    """Make the server's certificate and key if neither is there; return the paths of the files made.
 
-    For each kind of key that is wanted, signed by a CA that is made too: see `_ensure_pair`.
+    One pair for each kind of key in `key_type`, each signed by a CA that is made too: see `_ensure_pair`.
     """
     if key_type is not KeyType.BOTH:
         return _ensure_pair(certificate, key, "ca", names, key_type)
@@ -74,15 +74,15 @@ def _is_rsa(certificate: Path) -> bool:
 def _ensure_pair(
     certificate: Path, key: Path, authority: str, names: Sequence[str], key_type: KeyType
 ) -> list[Path]:
-    """Make the server's certificate and key if neither is there; the answer is which files were made.
+    """Make the server's certificate and key if neither is there; return which files were made.
 
     It is signed by the CA `authority` (.crt, .key) in the folder of `certificate`, made too if neither is
-    there, and good for `localhost`, `127.0.0.1`, `::1`, this host's name and `names` (DNS names or IP
-    addresses). A half of either pair, or a CA that does not fit, raises PkiError; so does a failing disk.
+    there, and valid for `localhost`, `127.0.0.1`, `::1`, this host's name and `names` (DNS names or IP
+    addresses). Raises PkiError if only one of a pair is there, if a CA does not fit, or if the disk fails.
     """
     try:
         for folder in {certificate.parent, key.parent}:
-            # Readable, for devices on this machine need the CA; whatever the umask, nobody else's to write.
+            # Readable for all, for devices on this machine need the CA; writable for us alone.
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         if certificate.exists() and key.exists():
             return []  # nothing is to be made, and the folder may be mounted read-only

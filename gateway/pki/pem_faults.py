@@ -1,6 +1,6 @@
-"""Why a file of certificates or of a key can't be used: in words, where OpenSSL gives a name and a line of C.
+"""Why a file of certificates or of a key can't be used, in words, which OpenSSL does not give.
 
-Asked only after OpenSSL has refused: what is said here explains, and decides nothing.
+Used only after OpenSSL has refused a file: this explains, and decides nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _OTHER_LABELS = (
     (b"CERTIFICATE-----", "it holds a certificate"),
 )
 _DER = b"\x30\x82"
-"""How a certificate and a key begin that are not PEM."""
+"""How certificates and keys begin that are DER, not PEM."""
 
 
 def why_no_pair(certificate: Path, key: Path) -> str:
-    """What is wrong with a certificate and its key. Empty where nothing is found here. Raises OSError."""
+    """What is wrong with a certificate and its key; empty if nothing is found. Raises OSError."""
     chain = certificate.read_bytes()
     first = _certificate(chain)
     if first is None:
@@ -41,13 +41,13 @@ def why_no_pair(certificate: Path, key: Path) -> str:
 
 
 def why_no_authority(path: Path) -> str:
-    """What is wrong with a file of CA certificates. Empty where nothing is found here. Raises OSError."""
+    """What is wrong with a file of CA certificates; empty if nothing is found. Raises OSError."""
     written = path.read_bytes()
     return "" if _certificate(written) else _instead(written, "certificate")
 
 
 def _certificate(written: bytes) -> x509.Certificate | None:
-    """The first one."""
+    """The first certificate in a file's bytes; None if there is none."""
     try:
         return x509.load_pem_x509_certificates(written)[0]
     except (ValueError, IndexError):
@@ -65,7 +65,7 @@ def _private_key(written: bytes) -> PrivateKeyTypes | str:
 
 
 def _instead(written: bytes, wanted: str) -> str:
-    """What stands there, where this is wanted and can't be read."""
+    """What a file holds instead of what is `wanted`, in words."""
     if not written.strip():
         return "it is empty"
     if written.startswith(_DER):

@@ -213,8 +213,8 @@ ELSEWHERE = {
     "alert_silences.unsilence": "cli/test_alerts_command.py",
     "backup.back_up": "cli/test_backup_command.py",
     "restore.restore": "cli/test_backup_command.py",
-    "kick_trace_events.report_kick": "integration/test_who_is_here.py",
-    "kick_trace_events.report_trace": "integration/test_device_trace.py",
+    "kick_trace_events.record_kick": "integration/test_who_is_here.py",
+    "kick_trace_events.record_trace": "integration/test_device_trace.py",
 }
 """Those that need more than a store and keys, and the file that has their cases."""
 

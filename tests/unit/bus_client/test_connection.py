@@ -64,7 +64,7 @@ async def test_who_is_not_read_from_is_not_silent(connection, monkeypatch):
     connection.data_received(MESSAGE * 30)
     for _ in range(3):
         connection._ping()
-        connection._beat.cancel()
+        connection._ping_timer.cancel()
     assert not connection.closed.done()
     assert connection._transport.written == [PINGREQ] * 3, "the bus is to hear that we are there"
 
@@ -74,11 +74,11 @@ async def test_a_bus_that_does_not_read_is_gone_and_one_that_reads_is_there(conn
     connection.data_received(MESSAGE * 30)
     for _ in range(3):
         connection._ping()
-        connection._beat.cancel()
+        connection._ping_timer.cancel()
         connection.resume_writing()
         connection.pause_writing()
     assert not connection.closed.done()
     connection._ping()
-    connection._beat.cancel()
+    connection._ping_timer.cancel()
     connection._ping()
     assert connection.closed.result() == "it does not answer"

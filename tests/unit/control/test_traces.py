@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import cast
 
-from gateway.control.traces import _Look
+from gateway.control.traces import _DeviceTrace
 from gateway.net.data_plane_parts import DataPlane
 from gateway.observe.device_watchers import EventListeners
 
@@ -19,7 +19,7 @@ async def test_a_reader_slower_than_the_device_keeps_no_trace_going():
         return start - 100 + passed
 
     plane = SimpleNamespace(loop_time=loop_time, context=SimpleNamespace(now=lambda: 0))
-    look = _Look(cast("DataPlane", plane), cast("EventListeners", None), "lamp-1")
+    look = _DeviceTrace(cast("DataPlane", plane), cast("EventListeners", None), "lamp-1")
     look._put("", {"event": "first"})
     said = []
     async for line in look.lines(5):
