@@ -39,9 +39,9 @@ _IN_FLIGHT_MAX = 20
 BACKLOG = 16_777_216
 """Bytes of messages that are held while others are handled."""
 _PACKETS_AT_A_TIME = 64
-"""Packets looked at in one turn of the event loop."""
+"""Packets handled in one iteration of the event loop."""
 _WRITE_BYTES = 65_536
-"""Bytes of answers after which they are written before the end of the turn."""
+"""Bytes of answers after which these are written before the end of the iteration."""
 _BACKLOG_FULL, _BUS_FULL = 1, 2
 """Why nothing is read from the bus: too much is not handled yet, or the bus does not read our answers."""
 _ANY_SIZE = 268_435_455 + 5

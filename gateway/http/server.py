@@ -55,10 +55,10 @@ _HEAD_LINES = 128
 _CHUNKED_LINES = 1_024
 """Line ends in a request whose body comes in chunks: of its head, its chunks, its trailer and its text."""
 _HEAD_END = re.compile(rb"\n\r?\n")
-_TURNS_TO_BE_READ = 8
-"""Accepting is slowed so that to use up all connections takes at least this many turns of the loop. A peer
-that sends its request at once is read within them, before it could be the oldest and be ended for a newer
-one."""
+_ITERATIONS_TO_BE_READ = 8
+"""Accepting is slowed so that to use up all connections takes at least this many iterations of the loop. A
+peer that sends its request at once is read within them, before it could be the oldest and be ended for a
+newer one."""
 _STOP_PATIENCE = 1.0
 """Seconds for the last answers to be sent when the gateway stops."""
 _BACKLOG = 256
@@ -91,8 +91,8 @@ async def serve(
 ) -> WebServer:
     """Listen on all of `addresses` (port 0: any). Raises OSError if that fails for one.
 
-    `loopback_only`: serve only peers on this machine, whatever the address. `proxies`: peers that have to send a
-    PROXY header, which says for whom they connect (`gateway.net.proxy_header_wait`).
+    `loopback_only`: serve only peers on this machine, whatever the address. `proxies`: peers that have to
+    send a PROXY header, which says for whom they connect (`gateway.net.proxy_header_wait`).
     """
     server = WebServer(
         application,
@@ -130,7 +130,7 @@ class WebServer:
             now=self._loop.time,
             patience=HANDSHAKE_DEADLINE,
             proxies=proxies,
-            accepts_at_once=max(1, min(ACCEPTS_AT_ONCE, connections // _TURNS_TO_BE_READ)),
+            accepts_at_once=max(1, min(ACCEPTS_AT_ONCE, connections // _ITERATIONS_TO_BE_READ)),
         )
         self._start = start
         self._connections_max = connections
