@@ -267,7 +267,7 @@ class Gateway:
             core.plane.reports.connects.run(),
             core.plane.reports.strangers.run(),
             FullCollections().run(),
-            MallocTrimming(lambda: core.plane.registry.ended).run(),
+            MallocTrimming().run(),
         ):
             self._parts.keep(part)
 

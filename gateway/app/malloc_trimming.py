@@ -1,28 +1,28 @@
-"""When free memory is given back to the system: after many connections have ended.
+"""When free memory is given back to the system: when much of it became free.
 
-The C library keeps what they leave, in pieces that the next thousand connections do not fit into: each storm
-of a thousand took 10 MiB more, of which nothing was in use.
+The C library keeps what ended connections and packets leave, in pieces that the next thousand connections do
+not fit into: each storm of a thousand took 10 MiB more, of which nothing was in use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from gateway.app.periodic import every
-from gateway.system.malloc import give_back_free_pages
+from gateway.system.malloc import free_bytes, give_back_free_pages
 
 _LOOK_SECONDS = 5.0
-_ENDED = 256
-"""Connections. They may leave 20 MiB."""
+_FREED = 16_777_216
+"""Bytes."""
 
 
 class MallocTrimming:
-    """Gives free pages back once enough connections have ended since the last time."""
+    """Gives free pages back once enough bytes became free since the last time.
 
-    def __init__(self, ended: Callable[[], int]) -> None:
-        """`ended` says how many connections did, since the process began."""
-        self._ended = ended
-        self._trimmed_at = 0
+    A page that went back is counted as free as before, until it is used again. So what counts is how much
+    more is free than when the least was, since the last time.
+    """
+
+    def __init__(self) -> None:
+        self._least_free = free_bytes()
 
     async def run(self) -> None:
         """Look every few seconds, for ever."""
@@ -30,7 +30,8 @@ class MallocTrimming:
 
     def look(self) -> None:
         """Give back, if there is a reason."""
-        ended = self._ended()
-        if ended - self._trimmed_at >= _ENDED:
-            self._trimmed_at = ended
+        free = free_bytes()
+        self._least_free = min(self._least_free, free)
+        if free - self._least_free >= _FREED:
             give_back_free_pages()
+            self._least_free = free_bytes()

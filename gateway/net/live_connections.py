@@ -102,8 +102,6 @@ class ConnectionRegistry:
         """
         self.live: set[LiveConnection] = set()
         """All connections, from the end of the TLS handshake on."""
-        self.ended = 0
-        """How many of those there were have ended."""
         self._limits = limits
         self._limits_of = limits_of or (lambda _: limits())
         self._counters = counters or Counters()
@@ -154,9 +152,7 @@ class ConnectionRegistry:
 
     def forget(self, connection: LiveConnection) -> None:
         """The connection is gone."""
-        if connection in self.live:
-            self.live.remove(connection)
-            self.ended += 1
+        self.live.discard(connection)
         self._newcomers.remove(connection)
         device_id = self._admitted.pop(connection, None)
         if device_id is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -32,6 +33,7 @@ class AsyncDatabase(Database):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._engine = _engine(path)
+        self._writer = ThreadPoolExecutor(1, "store-writer")
 
     @asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
@@ -58,8 +60,11 @@ class AsyncDatabase(Database):
         return connection
 
     async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
-        """As `Transactions` says, in a thread."""
-        await _to_its_end(asyncio.to_thread(self.write_now, work))
+        """As `Transactions` says, in a thread: one, for only one can write.
+
+        Of its own: a disk that hangs must not use up the threads in which files are looked at.
+        """
+        await _to_its_end(asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work))
 
     async def reopen(self) -> None:
         """As `Database` has it."""
@@ -68,6 +73,7 @@ class AsyncDatabase(Database):
 
     async def close(self) -> None:
         """As `Database` has it."""
+        self._writer.shutdown(wait=False)
         await super().close()
         await self._engine.dispose()
 
@@ -92,7 +98,7 @@ async def _end(connection: AsyncConnection, *, commit: bool) -> None:
 
 
 async def _to_its_end(
-    work: Coroutine[Any, Any, _T], *, unwanted: Callable[[_T], Coroutine[Any, Any, None]] | None = None
+    work: Awaitable[_T], *, unwanted: Callable[[_T], Coroutine[Any, Any, None]] | None = None
 ) -> _T:
     """The result of `work`.
 

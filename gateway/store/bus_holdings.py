@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, select, true
@@ -29,8 +30,7 @@ _DELETE = delete(holdings).where(
     holdings.c.kind == bindparam("its_kind"),
     holdings.c.key == bindparam("its_key"),
 )
-"""For any number of `_key`s at once: nobody else can write until the event loop has had its turns for each
-statement of a transaction, and while others flood the gateway those are long."""
+"""For any number of `_key`s at once."""
 
 
 class Holdings:
@@ -41,21 +41,8 @@ class Holdings:
 
     async def save(self, held: Sequence[SavedHoldings]) -> None:
         """Keep these in the place of what was kept; nothing of a removed device."""
-        if not held:
-            return
-        async with self._transactions.transaction(write=True) as connection:
-            there = await existing(connection, {one.device_id for one in held})
-            kept = [_row(one) for one in held if not one.gone and one.device_id in there]
-            if kept:
-                statement = sqlite.insert(holdings)
-                values = {name: statement.excluded[name] for name in ("lifetime", "since", "keys")}
-                await connection.execute(
-                    statement.on_conflict_do_update(index_elements=list(holdings.primary_key), set_=values),
-                    kept,
-                )
-            gone = [_key(one.device_id, one.kind.value, one.key) for one in held if one.gone]
-            if gone:
-                await connection.execute(_DELETE, gone)
+        if held:
+            await self._transactions.write(partial(_save, held))
 
     async def read(self, device_id: str | None = None) -> list[SavedHoldings]:
         """What was kept of what a device holds, or all devices, in a fixed order."""
@@ -128,3 +115,19 @@ async def forget(connection: AsyncConnection, device_ids: Collection[str]) -> No
             for one in device_ids
         ]
         await connection.execute(sqlite.insert(holdings).on_conflict_do_nothing(), marks)
+
+
+async def _save(held: Sequence[Held], transactions: Transactions) -> None:
+    async with transactions.transaction(write=True) as connection:
+        there = await existing(connection, {one.device_id for one in held})
+        kept = [_row(one) for one in held if not one.gone and one.device_id in there]
+        if kept:
+            statement = sqlite.insert(holdings)
+            values = {name: statement.excluded[name] for name in ("lifetime", "since", "keys")}
+            await connection.execute(
+                statement.on_conflict_do_update(index_elements=list(holdings.primary_key), set_=values),
+                kept,
+            )
+        gone = [_key(one.device_id, one.kind.value, one.key) for one in held if one.gone]
+        if gone:
+            await connection.execute(_DELETE, gone)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
@@ -56,10 +57,7 @@ class Refusals:
         Nothing of a removed device.
         """
         if some:
-            async with self._transactions.transaction(write=True) as connection:
-                devices = await existing(connection, {one.device_id for one in some})
-                if kept := [one for one in some if one.device_id in devices]:
-                    await _add(connection, kept)
+            await self._transactions.write(partial(_add, some))
 
     async def get(self, refusal_id: str) -> StoredRefusal | None:
         """The refusal of this id, if it is kept."""
@@ -78,7 +76,14 @@ class Refusals:
             await connection.execute(delete(refusals).where(refusals.c.refusal_id.in_(too_many)))
 
 
-async def _add(connection: AsyncConnection, some: Sequence[StoredRefusal]) -> None:
+async def _add(some: Sequence[StoredRefusal], transactions: Transactions) -> None:
+    async with transactions.transaction(write=True) as connection:
+        devices = await existing(connection, {one.device_id for one in some})
+        if kept := [one for one in some if one.device_id in devices]:
+            await _add_to_existing(connection, kept)
+
+
+async def _add_to_existing(connection: AsyncConnection, some: Sequence[StoredRefusal]) -> None:
     # Whoever saw a failure after the commit brings them once more.
     again = sqlite.insert(refusals).on_conflict_do_nothing()
     await connection.execute(again, [asdict(one) for one in some])

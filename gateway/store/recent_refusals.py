@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects import sqlite
@@ -48,18 +49,8 @@ class RefusedClientEntries:
 
     async def save(self, entries: Sequence[RefusedClient]) -> None:
         """Put these in the place of what was saved of them before."""
-        if not entries:
-            return
-        statement = sqlite.insert(refused_clients)
-        key = list(refused_clients.primary_key)
-        changed = {
-            column.name: getattr(statement.excluded, column.name)
-            for column in refused_clients.columns
-            if not column.primary_key
-        }
-        async with self._transactions.transaction(write=True) as connection:
-            upsert = statement.on_conflict_do_update(index_elements=key, set_=changed)
-            await connection.execute(upsert, [asdict(one) for one in entries])
+        if entries:
+            await self._transactions.write(partial(_save, entries))
 
     async def read(self) -> list[RefusedClient]:
         """Those of the last three days, the newest first."""
@@ -80,3 +71,16 @@ class RefusedClientEntries:
         async with self._transactions.transaction(write=True) as connection:
             await connection.execute(delete(refused_clients).where(at < wall_clock.now() - KEPT_SECONDS))
             await connection.execute(delete(refused_clients).where(tuple_(*key).in_(too_many)))
+
+
+async def _save(entries: Sequence[RefusedClient], transactions: Transactions) -> None:
+    statement = sqlite.insert(refused_clients)
+    key = list(refused_clients.primary_key)
+    changed = {
+        column.name: getattr(statement.excluded, column.name)
+        for column in refused_clients.columns
+        if not column.primary_key
+    }
+    async with transactions.transaction(write=True) as connection:
+        upsert = statement.on_conflict_do_update(index_elements=key, set_=changed)
+        await connection.execute(upsert, [asdict(one) for one in entries])

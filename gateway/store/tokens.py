@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -81,28 +82,8 @@ class IssuedTokens:
 
         Nothing of a removed device.
         """
-        if not records:
-            return
-        # Whoever saw a failure after the commit brings them once more.
-        again = delete(tokens).where(tokens.c.token_id == bindparam("its_id"))
-        too_old = (
-            select(tokens.c.token_id)
-            .where(tokens.c.device_id == bindparam("its_device"))
-            .order_by(tokens.c.issued_at.desc(), tokens.c.token_id)
-            .offset(_KEPT_OF_A_DEVICE)
-        )
-        async with self._transactions.transaction(write=True) as connection:
-            await connection.execute(delete(tokens).where(tokens.c.expires_at <= wall_clock.now()))
-            there = await existing(connection, {record.device_id for record in records})
-            kept = [record for record in records if record.device_id in there]
-            if not kept:
-                return
-            await connection.execute(again, [{"its_id": record.token_id} for record in kept])
-            await connection.execute(insert(tokens), [asdict(record) for record in kept])
-            await connection.execute(
-                delete(tokens).where(tokens.c.token_id.in_(too_old.scalar_subquery())),
-                [{"its_device": device_id} for device_id in there],
-            )
+        if records:
+            await self._transactions.write(partial(_add, records))
 
     async def read(self, device_id: str | None = None) -> list[IssuedToken]:
         """What was issued and has not expired, oldest first: to one device, or to all."""
@@ -187,3 +168,26 @@ async def forget(connection: AsyncConnection, device_id: str, *, records: bool) 
     await connection.execute(delete(table).where(table.c.device_id == device_id))
     if records:
         await connection.execute(delete(tokens).where(tokens.c.device_id == device_id))
+
+
+async def _add(records: Sequence[IssuedToken], transactions: Transactions) -> None:
+    # Whoever saw a failure after the commit brings them once more.
+    again = delete(tokens).where(tokens.c.token_id == bindparam("its_id"))
+    too_old = (
+        select(tokens.c.token_id)
+        .where(tokens.c.device_id == bindparam("its_device"))
+        .order_by(tokens.c.issued_at.desc(), tokens.c.token_id)
+        .offset(_KEPT_OF_A_DEVICE)
+    )
+    async with transactions.transaction(write=True) as connection:
+        await connection.execute(delete(tokens).where(tokens.c.expires_at <= wall_clock.now()))
+        there = await existing(connection, {record.device_id for record in records})
+        kept = [record for record in records if record.device_id in there]
+        if not kept:
+            return
+        await connection.execute(again, [{"its_id": record.token_id} for record in kept])
+        await connection.execute(insert(tokens), [asdict(record) for record in kept])
+        await connection.execute(
+            delete(tokens).where(tokens.c.token_id.in_(too_old.scalar_subquery())),
+            [{"its_device": device_id} for device_id in there],
+        )

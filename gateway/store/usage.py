@@ -6,11 +6,12 @@ No decision is made by these rows; they are kept for two weeks, and no single de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields, replace
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, case, delete, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, case, delete, func, insert, select, tuple_
 from sqlalchemy.dialects import sqlite
 
 from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
@@ -34,6 +35,8 @@ _REDUCING_EFFORT = 60_000
 _RECORDS_MAX = 500_000
 """Of all devices together."""
 
+_COLUMNS = tuple(usage_records.c[one.name] for one in fields(UsageRecord))
+_values = attrgetter(*(one.name for one in _COLUMNS))
 _VALID = usage_records.c.action.in_([action.value for action in Action])
 """Rows as this module writes them. One that somebody changed by hand is neither read nor counted."""
 
@@ -51,13 +54,17 @@ class Usage:
         """
         if not seen:
             return []
-        async with self._transactions.transaction(write=True) as connection:
-            devices = await existing(connection, {one.device_id for one in seen})
-            kept = [one for one in seen if one.device_id in devices]
-            if not kept:
-                return []
-            await _add_records(connection, kept)
-            return list(await _with_too_many(connection, devices))
+        too_many: list[str] = []
+
+        async def add(transactions: Transactions) -> None:
+            async with transactions.transaction(write=True) as connection:
+                devices = await existing(connection, {one.device_id for one in seen})
+                if kept := [one for one in seen if one.device_id in devices]:
+                    await _add_records(connection, kept)
+                    too_many.extend(await _with_too_many(connection, devices))
+
+        await self._transactions.write(add)
+        return too_many
 
     async def reduce(self, device_id: str) -> None:
         """Make a device's usage records fewer, unless they change meanwhile.
@@ -66,15 +73,20 @@ class Usage:
         in a thread, and before the transaction: meanwhile others can write.
         """
         its = usage_records.c.device_id == device_id
+        wanted = _rows(its)
         async with self._transactions.transaction(write=False) as connection:
-            before = await _read_records(connection, its)
+            before = (await connection.execute(wanted)).all()
         if len(before) <= _RECORDS_PER_DEVICE_MAX:
             return  # the device was removed, or somebody else was first
         fewer = await asyncio.to_thread(_fewer, before)
-        async with self._transactions.transaction(write=True) as connection:
-            if await _read_records(connection, its) == before:  # else at its next turn
-                await connection.execute(delete(usage_records).where(its, _VALID))
-                await connection.execute(insert(usage_records), [asdict(one) for one in fewer])
+
+        async def replace_them(transactions: Transactions) -> None:
+            async with transactions.transaction(write=True) as connection:
+                if (await connection.execute(wanted)).all() == before:  # else at its next turn
+                    await connection.execute(delete(usage_records).where(its, _VALID))
+                    await connection.execute(insert(usage_records), fewer)
+
+        await self._transactions.write(replace_them)
 
     async def records(self, since: int, only: Collection[str] | None = None) -> list[UsageRecord]:
         """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
@@ -82,7 +94,7 @@ class Usage:
         if only is not None:
             wanted &= usage_records.c.device_id.in_(only)
         async with self._transactions.transaction(write=False) as connection:
-            return await _read_records(connection, wanted)
+            return _records((await connection.execute(_rows(wanted))).all())
 
     async def prune(self) -> None:
         """Drop what is too old, and of too many the oldest."""
@@ -107,7 +119,7 @@ async def _add_records(connection: AsyncConnection, seen: Sequence[UsageRecord])
                 "last_at": case((new.last_at > old.last_at, new.last_at), else_=old.last_at),
             },
         ),
-        [asdict(one) for one in seen],
+        _parameters(seen),
     )
 
 
@@ -126,8 +138,9 @@ async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) 
     return (await connection.execute(many)).scalars().all()
 
 
-def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
-    """At most half as many as may be kept: what varies as `+`, then the newest."""
+def _fewer(rows: Sequence[Row[Any]]) -> list[dict[str, object]]:
+    """At most half as many as may be kept: what varies as `+`, then the newest. As `_parameters`."""
+    seen = _records(rows)
     becomes: dict[tuple[Action, bool, str], str] = {}
     effort = EffortLeft(_REDUCING_EFFORT)
     for action in Action:
@@ -151,15 +164,21 @@ def _fewer(seen: Sequence[UsageRecord]) -> list[UsageRecord]:
             first_at=min(one.first_at, known.first_at if known else one.first_at),
             last_at=max(one.last_at, known.last_at if known else one.last_at),
         )
-    return list(merged.values())
+    return _parameters(merged.values())
 
 
-async def _read_records(connection: AsyncConnection, wanted: ColumnElement[bool]) -> list[UsageRecord]:
-    query = select(usage_records).where(wanted, _VALID).order_by(*usage_records.primary_key)
-    return [
-        UsageRecord(**{**row, "action": Action(row["action"])})
-        for row in (await connection.execute(query)).mappings()
-    ]
+def _rows(wanted: ColumnElement[bool]) -> Select[Any]:
+    return select(*_COLUMNS).where(wanted, _VALID).order_by(*usage_records.primary_key)
+
+
+def _records(rows: Iterable[Row[Any]]) -> list[UsageRecord]:
+    return [UsageRecord(device_id, Action(action), *rest) for device_id, action, *rest in map(tuple, rows)]
+
+
+def _parameters(records: Iterable[UsageRecord]) -> list[dict[str, object]]:
+    """As a statement takes them. `dataclasses.asdict` would take as long as the statement."""
+    names = [one.name for one in _COLUMNS]
+    return [dict(zip(names, _values(one), strict=True)) for one in records]
 
 
 async def forget(connection: AsyncConnection, device_id: str) -> None:

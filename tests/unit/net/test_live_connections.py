@@ -55,16 +55,6 @@ def test_who_leaves_makes_room_for_its_device_and_for_all():
     assert (one.admitted(), one.of_device(LAMP), one._by_device) == ([], (), {})
 
 
-def test_what_has_ended_is_counted_once():
-    one, connection = registry(), type("Connection", (), {"host": "127.0.0.1"})()
-    one.forget(connection)
-    one.arrived(connection)
-    assert one.ended == 0, "it was never there"
-    one.forget(connection)
-    one.forget(connection)
-    assert (one.ended, one.live) == (1, set())
-
-
 class Link:
     """A connection of this client, as far as the register looks at it."""
 
