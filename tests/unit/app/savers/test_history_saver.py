@@ -59,18 +59,19 @@ async def test_damaged_rows_are_told(store, tmp_path):
 
 async def test_to_save_takes_one_call_of_a_thread(store, monkeypatch):
     calls, by_statement = [], []
-    in_thread, execute = asyncio.to_thread, aiosqlite.Connection._execute
+    loop, execute = asyncio.get_running_loop(), aiosqlite.Connection._execute
+    in_thread = loop.run_in_executor
 
-    async def counted(work, *arguments):
+    def counted(executor, work, *arguments):
         calls.append(work)
-        return await in_thread(work, *arguments)
+        return in_thread(executor, work, *arguments)
 
     async def statement(self, *arguments, **more):
         by_statement.append(arguments)
         return await execute(self, *arguments, **more)
 
     saver = HistorySaver(store, filled(10), Saves())
-    monkeypatch.setattr(asyncio, "to_thread", counted)
+    monkeypatch.setattr(loop, "run_in_executor", counted)
     monkeypatch.setattr(aiosqlite.Connection, "_execute", statement)
     assert await saver.save_some()
     assert (len(calls), len(by_statement)) == (1, 0)
