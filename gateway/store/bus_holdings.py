@@ -117,7 +117,7 @@ async def forget(connection: AsyncConnection, device_ids: Collection[str]) -> No
         await connection.execute(sqlite.insert(holdings).on_conflict_do_nothing(), marks)
 
 
-async def _save(held: Sequence[Held], transactions: Transactions) -> None:
+async def _save(held: Sequence[SavedHoldings], transactions: Transactions) -> None:
     async with transactions.transaction(write=True) as connection:
         there = await existing(connection, {one.device_id for one in held})
         kept = [_row(one) for one in held if not one.gone and one.device_id in there]
