@@ -272,7 +272,7 @@ def _answer_why(
 
 
 def _explain_limit(answer: Answer, settings: Settings, refusal: StoredRefusal) -> None:
-    """What a limit was that a device reached: no rule is asked about it."""
+    """Answer for a refusal because of a limit, which no rule decides."""
     device, policy = asyncio.run(device_of(settings, refusal.device_id)), policy_of(settings)
     logged, head = logged_refusal(refusal)
     value = {"device_id": device.device_id, "limits": limits_value(policy, device), **logged}
@@ -292,7 +292,7 @@ def _with_message(found: Explanation, qos: int, size: int, *, retain: bool) -> E
 
 
 def _passes_observed(device: Device, found: Explanation) -> bool:
-    """Whether it passes although it is refused."""
+    """Whether it passes although the rules refuse it, because the device is observed."""
     from gateway.mqtt.topics import unshared
     from gateway.policy.engine.policy import passes_when_observed
 

@@ -27,7 +27,7 @@ _NO_ACL_FILE = (
     "`pattern readwrite #` and `pattern read $SYS/#`. Then name it with --acl"
 )
 _BYTES_MAX = 16_777_216
-"""Longest file that is read."""
+"""Bytes of the longest file that is read."""
 
 
 _Acl = Annotated[
@@ -200,7 +200,7 @@ def _content(path: Path, option: str) -> bytes:
 
 
 def _candidates(composed: ComposedRoles, accounts: Sequence[Account]) -> list[Candidate]:
-    """What can be made of the users, if there are accounts; whose password can't be used is a finding."""
+    """What can be made of the users, if there are accounts. A password that can't be used is a finding."""
     from gateway.auth.passwords import imported_credential
     from gateway.policy.imports.intermediate_model import Finding
 
@@ -225,10 +225,10 @@ def _candidates(composed: ComposedRoles, accounts: Sequence[Account]) -> list[Ca
 def _check_roles(
     settings: Settings, composed: ComposedRoles, candidates: Sequence[Candidate], out: Path | None
 ) -> list[str]:
-    """The roles that devices get now and the policy in force lacks, because `out` is not in force yet.
+    """The roles that devices get now but the policy in force lacks, because `out` is not in force yet.
 
-    No device may get other rights than its roles say here, for the policy in force has such names too; nor
-    roles that are nowhere.
+    Raises Failure if a role of the same name in force has different rules, for devices would get other rights
+    than Mosquitto gave them; or if a role is neither in force nor written.
     """
     if out is not None and out.resolve() == settings.acl_path.resolve():
         return []  # they are there from now on
@@ -256,6 +256,7 @@ def _check_roles(
 
 
 def _says(role: Role) -> tuple[object, ...]:
+    """What a role allows and denies, to be compared with that of another role."""
     rules = frozenset(
         (rule.effect, rule.actions, rule.topic, rule.max_qos, rule.retain, rule.max_payload)
         for rule in role.rules
@@ -264,7 +265,7 @@ def _says(role: Role) -> tuple[object, ...]:
 
 
 async def _add(settings: Settings, candidates: Sequence[Candidate], put: Callable[[], None]) -> None:
-    """Write the policy by `put`, then add the devices: neither when there is no store."""
+    """Write the policy by `put`, then add the devices. If there is no store neither is done."""
     async with store_of(settings) as store:
         from gateway.admin import devices
         from gateway.store import DeviceExists

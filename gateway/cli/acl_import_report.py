@@ -1,6 +1,6 @@
 """What `acl import` says it did: one value for scripts, lines for people.
 
-Owns the words about a whole import; what is said of a single line of the source is the source's.
+Owns the words about a whole import; what is said about a single line is made where that is read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Candidate:
     user: str
     roles: tuple[str, ...]
     credential: str | None
-    """None: no device can be made of it."""
+    """The hash of its password; None if no device can be made of it."""
     state: str = "would be added"
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Report:
     """Roles of the devices that were added which `in_force` lacks."""
     in_force: Path
     adds: bool
-    """Devices were to be added, not only named."""
+    """Whether devices were to be added, and not only listed."""
 
     def value(self) -> Mapping[str, object]:
         """All of it, for a script."""

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from gateway.policy.engine.identity import Device
 
 _NAMED_MAX = 10
+"""Devices that are named in one line."""
 _WITHOUT_MAX = 5
+"""Filters that are named after "without"."""
 
 
 def prove(
@@ -217,10 +219,10 @@ def _difference_lines(found: Difference, devices: Mapping[str, Device]) -> list[
     lines += [f'no longer sealed: "{topics}"' for topics in found.no_longer_sensitive]
     lines += [f"limit {name}: {old}, now {new}" for name, (old, new) in found.limits.items()]
     for role, limits in found.role_limits.items():
-        told = (
+        shown = (
             (name, *("none" if one is None else one for one in values)) for name, values in limits.items()
         )
-        lines += [f"limit {name} of role {role}: {old}, now {new}" for name, old, new in told]
+        lines += [f"limit {name} of role {role}: {old}, now {new}" for name, old, new in shown]
     lines += [f'role {role}: subscribe = "{mode}" now' for role, mode in found.wide.items()]
     return lines or ["No difference in what anybody may do."]
 

@@ -107,7 +107,7 @@ def _learnt(settings: Settings, device_id: str | None, role: str | None, time: s
 
 
 def _with(policy: Policy, role: str | None) -> frozenset[str] | None:
-    """This role, and those that include it: whose devices have its rights. None: no role is asked for."""
+    """This role, and those that include it: devices with one of them have its rights. None: no role given."""
     if role is None:
         return None
     return frozenset({role} | {name for name in policy.roles if role in policy.expanded((name,))})
@@ -116,7 +116,7 @@ def _with(policy: Policy, role: str | None) -> frozenset[str] | None:
 async def _recorded(
     settings: Settings, seconds: int, device_id: str | None = None, roles: Collection[str] | None = None
 ) -> tuple[dict[str, Device], list[UsageRecord]]:
-    """The devices (with one of `roles`), and what was recorded of them, done again in the last `seconds`."""
+    """The devices (with one of `roles`), and their usage records, if last counted within `seconds`."""
     since = _since(seconds)
     async with store_of(settings) as store:
         if device_id is not None:
@@ -145,7 +145,7 @@ def _write(path: Path, proposal: Proposal, text: str) -> None:
         raise Failure("nothing was allowed and used, so there is no role to write; see it without --out")
     from gateway.system.atomic_files import locked, write_new
 
-    # All of it at once: a running gateway may look at the folder.
+    # The whole file appears at once: a running gateway may read the folder at any moment.
     with locked(path.parent):
         write_new(path, text.encode(), mode=0o644)
 
@@ -247,7 +247,7 @@ def _idle_line(one: Unused) -> str:
 def replayed(
     before: Policy, after: Policy, settings: Settings, seconds: int
 ) -> tuple[dict[str, object], list[str]]:
-    """What of the recorded `after` decides otherwise than `before`: for a script, and as lines."""
+    """What of the usage records `after` decides differently from `before`: for a script, and as lines."""
     from gateway.policy.usage.replay import replay
 
     devices, records = asyncio.run(_recorded(settings, seconds))

@@ -118,9 +118,10 @@ def silence(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Tell nobody of an alert for a while: it goes on firing, and is told when the time is over.
+    """Notify nobody of an alert for a while. If it still fires then, people are notified.
 
-    What was told before is told when it is over, silenced or not. A running gateway follows within a second.
+    Of the end of an alert people are notified if they were of its beginning, silenced or not. A running
+    gateway follows within a second.
     Exit code 2: no rule has this name.
 
     For example:
@@ -154,7 +155,7 @@ def unsilence(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """End a silence before its time; what still fires is told then.
+    """End a silence before its time; people are notified of what still fires.
 
     Exit code 1: there is no such silence, or it is over.
     """
@@ -176,7 +177,7 @@ def _monitoring(settings: Settings) -> Monitoring:
 
 
 def _known(settings: Settings) -> list[AlertRow] | None:
-    """The alerts as the running gateway knows them; None: none answers."""
+    """The alerts as the running gateway knows them; None if none answers."""
     from gateway.control.client import NotAnswered, NotRunning, ask
     from gateway.store.alerts import AlertRow
 
@@ -215,7 +216,7 @@ async def _end(settings: Settings, silence_id: str) -> Silence:
 
 
 async def _send(channels: list[ChannelSettings], *, private: bool, node: str) -> dict[str, str]:
-    """Why each channel that did not take the test did not."""
+    """By name, the channels that did not take the test message, and why."""
     import time
 
     from gateway.alerts.channels.channel import NotDelivered
@@ -226,8 +227,8 @@ async def _send(channels: list[ChannelSettings], *, private: bool, node: str) ->
         return time.time_ns() // 1_000_000
 
     async def send(settings: ChannelSettings) -> str:
-        told = Listed("test", settings.min_severity, "This is a test; nothing has happened.", 0.0, {}, now())
-        message = message_of(State.FIRING, [told], node=node, at=now())
+        test = Listed("test", settings.min_severity, "This is a test; nothing has happened.", 0.0, {}, now())
+        message = message_of(State.FIRING, [test], node=node, at=now())
         try:
             await channel_of(settings, private=private, now=now).send(message)
         except NotDelivered as error:

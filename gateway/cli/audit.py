@@ -33,6 +33,7 @@ WithOutcome = Annotated[
 ]
 _SPAN = re.compile(r"[0-9]{1,6}[smhd]")
 _LOOK_SECONDS = 0.3
+"""Between two looks for new entries."""
 _ENTRIES_MAX = 10_000
 
 
@@ -117,7 +118,7 @@ def search(
 
 
 def trail_of(settings: Settings) -> Path:
-    """The folder of the trail. Raises Failure."""
+    """The folder of the trail. Raises Failure if there is none that can be read."""
     from gateway.audit_trail.reading import is_readable
 
     folder = settings.audit_path
@@ -177,7 +178,7 @@ def _wanted(
 
 
 def _time(option: str, text: str | None) -> int | None:
-    """Unix milliseconds of a moment, or of so long ago. Raises Failure."""
+    """A time as it was given, or as long ago as was given, in Unix milliseconds. Raises Failure."""
     from gateway.cli.durations import seconds_of
 
     if text is None:

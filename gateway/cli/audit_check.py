@@ -1,4 +1,4 @@
-"""`gateway-admin audit verify|prove|export`: the audit trail shown to be whole, to us and to others."""
+"""`gateway-admin audit verify|prove|export`: showing that the audit trail is what was signed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.config import Settings
 
 _LONGEST = 256 * 1024 * 1024
+"""Characters of a log that are read from stdin."""
 _NOTE_IN_TEXT = re.compile(r'note=("(?:[^"\\]|\\.)*")')
 
 
@@ -214,7 +215,7 @@ def _key(folder: Path, given: str | None) -> VerifierKey:
 
 
 async def _known_to_store(settings: Settings) -> str:
-    """The checkpoint that the store has of this node; empty where there is none."""
+    """The note of the checkpoint that the store has for this node; empty if there is none."""
     from gateway.store import StoreError
 
     try:
@@ -247,7 +248,7 @@ def _at_hand(files: Sequence[str], known: str, whose: VerifierKey) -> tuple[list
 
 
 def _notes(name: str) -> Iterator[str]:
-    """The notes in a file: the file is one, or a log with any number of them. Raises Failure."""
+    """The checkpoints' notes in a file, which is one note, or a log with any number. Raises Failure."""
     try:
         text = sys.stdin.read(_LONGEST) if name == "-" else Path(name).read_text("utf-8", "replace")
     except OSError as error:

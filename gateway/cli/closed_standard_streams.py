@@ -1,6 +1,6 @@
-"""Standard input, output and error of a command: there in any case, and told when the answer can't leave.
+"""Standard input, output and error of a command, where a shell has closed one or a disk is full.
 
-A shell may close them (`>&-`), and a disk may be full. Must not know what is printed.
+Must not know what is printed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Unwritten(OSError):
 
 
 def open_those_closed() -> None:
-    """Have all three: else the next file that is opened gets the number of one, and its text."""
+    """Open /dev/null for each that is closed: else the next file opened gets its number, and its text."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)
@@ -22,7 +22,7 @@ def open_those_closed() -> None:
 
 
 def discard_output() -> None:
-    """What is still to be written to standard output is not: the end of the process would try once more."""
+    """Drop what is still to be written to standard output, which Python would try again when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -66,7 +66,7 @@ def add(
     """Add a device and print its secret, once; or with --file many devices, all of them or none.
 
     A file is CSV, its first line device_id,roles,labels,methods,secret (the last three may miss; several
-    values have a semicolon between them), or JSON as `device export` writes it. Every problem in it is told
+    values have a semicolon between them), or JSON as `device export` writes it. Every problem in it is listed
     with its line, before anything is done. Secrets that are not in it are made, and written to --secrets or
     printed. Exit code 1: a device is there already, a role is unknown, or the file has problems. 2: the id or
     a label is not valid.

@@ -41,10 +41,10 @@ _KINDS = {".csv", ".json"}
 
 
 def add_file(answer: Answer, settings: Settings, file: Path, secrets: Path | None) -> None:
-    """Add the devices of a file, all of them or none, and give their secrets away, once.
+    """Add the devices of a file, all of them or none, and hand out their secrets, once.
 
-    The secrets are on the disk before any device is in the store: killed at any moment, this leaves no device
-    whose secret nobody has.
+    The secrets are on the disk before any device is in the store: if this is killed at any moment, it leaves
+    no device whose secret nobody has.
     """
     from gateway.admin.bulk_devices import read_devices
     from gateway.system.atomic_files import locked, write_new
@@ -65,17 +65,17 @@ def add_file(answer: Answer, settings: Settings, file: Path, secrets: Path | Non
         made = asyncio.run(_add(settings, wanted, keep))
     except BaseException:
         if secrets is not None:
-            secrets.unlink(missing_ok=True)  # they are nobody's
+            secrets.unlink(missing_ok=True)  # no device has them
         raise
-    told = {} if secrets is not None else made
+    shown = {} if secrets is not None else made
     value = {
         "added": [one.device_id for one in wanted],
-        "secrets": {} if secrets is not None else made,
+        "secrets": shown,
         "secrets_file": None if secrets is None else str(secrets),
     }
     count = len(wanted)
     head = "one device added." if count == 1 else f"{count} devices added."
-    lines = [f"{device_id}\t{secret}" for device_id, secret in told.items()]
+    lines = [f"{device_id}\t{secret}" for device_id, secret in shown.items()]
     if secrets is not None:
         lines.append(
             f"Their secrets are in {secrets}, which only you may read: hand them out, then remove it."

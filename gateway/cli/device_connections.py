@@ -1,4 +1,4 @@
-"""Who is connected now, as the running gateway says it: for `device list` and `show`, and `device kick`."""
+"""Who is connected now, as the running gateway says, for `device list` and `show`; `device kick`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Here:
 
     by_device: Mapping[str, Sequence[Mapping[str, object]]]
     unknown: str = ""
-    """Why; empty when the gateway has told."""
+    """Why nothing is known; empty if the gateway has answered."""
     running: bool = True
-    """Whether a gateway works with this data folder: else nobody is connected."""
+    """Whether a gateway runs with this data folder: else nobody is connected."""
 
     def of(self, device_id: str) -> Sequence[Mapping[str, object]] | None:
         """Its connections, the oldest first; None when that is not known."""
@@ -30,7 +30,7 @@ class Here:
 
 
 def who_is_here(folder: Path, device_id: str | None = None) -> Here:
-    """Who is connected to the gateway that works with this data folder: one device, or all."""
+    """The connections of one device, or of all, to the gateway with this data folder."""
     from gateway.control.client import NotAnswered, NotRunning, ask
 
     only = {} if device_id is None else {"device_id": device_id}

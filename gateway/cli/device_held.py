@@ -1,6 +1,6 @@
-"""`gateway-admin device held`: what a device holds on the bus as the gateway counts it, and counting it anew.
+"""`gateway-admin device held`: what a device holds on the bus, as the gateway counts it, and a new count.
 
-Works on the store; a running gateway, whose count may be some seconds ahead, follows it.
+Works on the store; a running gateway, whose count may be newer by some seconds, follows it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.policy.engine.limits import Limits
 
 _OF_A_KEY = 8
-"""Bytes of a hash."""
+"""Bytes of a hash: `Held.keys` has one for each topic or filter."""
 
 
 def held(

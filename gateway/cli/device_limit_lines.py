@@ -17,7 +17,7 @@ _RAISE = (
 
 
 def limits_value(policy: Policy, device: Device) -> dict[str, object]:
-    """What it may take, by key, for a script: the bound, and the line of the role that says so."""
+    """Its limits by name, for a script: each bound, and where a role says it (None: acl/limits.toml does)."""
     limits = policy.limits_of(device.roles)
     return {
         key: {"most": getattr(limits, key), "said_by": limits.role_locations.get(key)}
@@ -26,7 +26,7 @@ def limits_value(policy: Policy, device: Device) -> dict[str, object]:
 
 
 def limit_lines(policy: Policy, device: Device) -> list[str]:
-    """What the roles of a device say, a line each; nothing where they say nothing."""
+    """The limits that the roles of a device say, one per line."""
     limits = policy.limits_of(device.roles)
     said = [key for key in ROLE_LIMIT_NAMES if key in limits.role_locations]
     width = max(map(len, said), default=0)

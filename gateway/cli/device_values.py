@@ -1,4 +1,4 @@
-"""What is said of a device on the command line: roles, labels, methods."""
+"""Roles, labels and login methods of a device, as they are given on the command line."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ MethodsOf = Annotated[
 
 
 def known_roles(settings: Settings, wanted: Sequence[str]) -> list[str]:
-    """These roles, each once. Raises Refused for those that the policy has not."""
+    """These roles, each once. Raises Refused if the policy lacks one."""
     check_roles(policy_of(settings), wanted, settings.acl_path)
     return list(dict.fromkeys(wanted))
 
 
 def labels_given(given: Sequence[str]) -> Labels:
-    """The labels of `--label NAME=VALUE`, which may stand there more than once. Raises Failure."""
+    """The labels in `--label NAME=VALUE`, which may be given more than once. Raises Failure."""
     labels: dict[str, tuple[str, ...]] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -58,7 +58,7 @@ def labels_given(given: Sequence[str]) -> Labels:
 
 
 def methods_given(text: str | None) -> tuple[str, ...]:
-    """The methods of `--methods`, all of them where it is not said. Raises Failure."""
+    """The methods in `--methods`; all of them if it is not given. Raises Failure."""
     if text is None:
         return METHODS
     wanted = {one.strip() for one in text.split(",")}

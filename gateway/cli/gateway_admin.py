@@ -1,6 +1,6 @@
 """The command `gateway-admin`: its nouns and their verbs, each a function of a module here.
 
-Only what was called is imported: all modules together take longer than one of them does its work.
+Only the module that is called is imported: importing all takes longer than what most commands do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.cli.leading_options import after_the_verb
 from gateway.cli.typer_app import Command, Group, program, run
 
 _COLLECT_AFTER = 200_000
-"""Objects more."""
+"""New objects after which the garbage collector runs."""
 
 
 def _init() -> Command:
@@ -169,7 +169,7 @@ _NOUNS: Mapping[str, Callable[[], Command | Group]] = {
 
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
-    """What understands these arguments: the noun that they begin with, else all of them."""
+    """The program for these arguments: with the noun that they begin with alone, else with all."""
     first = words[0] if words else ""
     nouns = {first: _NOUNS[first]} if first in _NOUNS else _NOUNS
     return program("gateway-admin", Group(_HELP, {name: noun() for name, noun in nouns.items()}))
@@ -177,8 +177,8 @@ def app(words: Sequence[str] = ()) -> typer.Typer:
 
 def main() -> None:
     """Entry point."""
-    # Most commands are over before there is anything to collect, and to look for it takes a tenth of them. A
-    # fourth is the look through all that was imported when Python ends: not at what is frozen then.
+    # Most commands are over before there is any garbage, and collecting takes a tenth of their time. Another
+    # fourth is the last collection, when Python ends: it leaves out what is frozen.
     gc.set_threshold(_COLLECT_AFTER)
     atexit.register(gc.freeze)
     sys.argv[1:] = after_the_verb(sys.argv[1:], lambda word: _NOUNS[word]() if word in _NOUNS else None)

@@ -1,4 +1,4 @@
-"""`gateway-admin init`: make what a gateway needs and has not yet."""
+"""`gateway-admin init`: make what a gateway needs and does not have yet."""
 
 from __future__ import annotations
 

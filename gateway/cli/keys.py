@@ -130,7 +130,7 @@ def _question(settings: Settings, kind: KeyKind, key_id: str) -> str:
 
 
 async def _uses(settings: Settings) -> Mapping[str, int]:
-    """How many messages each sealing key has sealed; nothing is known without a store."""
+    """How many messages each sealing key has sealed; empty if there is no store."""
     async with store_if_any(settings) as store:
         return {} if store is None else await store.key_uses.read()
 

@@ -1,4 +1,4 @@
-"""`gateway-admin keys rewrap`: what the bus retains on sensitive topics, under the active key again."""
+"""`gateway-admin keys rewrap`: seal again, under the active key, what the bus retains on sensitive topics."""
 
 from __future__ import annotations
 
@@ -131,6 +131,6 @@ async def _reseal(settings: Settings) -> ResealingOutcome:
         except BusError as error:
             raise Failure(f"the bus at {address}: {error}") from None
         finally:
-            # A crash here leaves uncounted what USES_MAX has room for.
+            # If this is killed before, these uses are never counted: USES_MAX leaves room for that.
             for key_id, count in ring.take_unsaved_uses().items():
                 await store.key_uses.add(key_id, count)

@@ -1,4 +1,4 @@
-"""`--json` and `--config FILE` before the noun or the verb: where people put what holds for all commands."""
+"""`--json` and `--config FILE` before the noun or the verb, where people put what all commands have."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from gateway.cli.typer_app import Command, Group
 
 _WORDS = {"--json": 1, "--config": 2}
-"""Options of each command, and how many words they are."""
+"""Options that commands have, and how many words each is."""
 
 
 def after_the_verb(words: Sequence[str], find: Callable[[str], Command | Group | None]) -> list[str]:
-    """The arguments with those options behind the command that they belong to; `find` gives it by its name.
+    """The arguments with those options moved after the command; `find` gives a command by its name.
 
-    The rest stays in its order. A command that has no such option says so itself.
+    The rest keeps its order. A command that has no such option says so itself.
     """
     rest, path, leading = list(words), list[str](), list[str]()
     while rest:

@@ -1,4 +1,4 @@
-"""Tokens without a running gateway: issued and verified by keys and devices as one would."""
+"""Tokens without a running gateway: issued and verified as it would, with its keys and store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def tokens_of(
     settings: Settings, store: Store, seen: Callable[[Directory], Lookup] | None = None
 ) -> Tokens:
-    """What issues and verifies tokens as the gateway does; `seen` is how it is to see the devices.
+    """What issues and verifies tokens as the gateway does; `seen` makes of the devices what it is to see.
 
     Raises Failure, StoreError, KeyFileError.
     """
@@ -42,7 +42,7 @@ async def tokens_of(
 
 
 def refusal(error: TokenRefused) -> str:
-    """Why a token is not good, for the administrator."""
+    """Why a token is not valid, in words for the administrator."""
     from gateway.auth.tokens import TokenFault
 
     of = "" if error.device_id is None else f" of {error.device_id}"

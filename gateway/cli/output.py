@@ -43,22 +43,22 @@ class Failure(Exception):
 
 
 def wrong_usage(message: str) -> Failure:
-    """An argument that can't be meant."""
+    """The failure for an argument that makes no sense: exit code 2."""
     return Failure(message, exit_code=2)
 
 
 def remark(text: str) -> None:
-    """Say on stderr what is worth knowing and no error."""
+    """Print on stderr what is worth knowing but no error."""
     print(f"note: {printable(text)}", file=sys.stderr)
 
 
 def shown_line(line: str) -> str:
-    """One line as it is printed: its tabs part columns, and what a terminal would obey is escaped."""
+    """A line as it is printed: tabs are between columns, and what would control a terminal is escaped."""
     return "\t".join(printable(column) for column in line.split("\t"))
 
 
 class Nothing(str):
-    """The line that says that there is nothing: no part of the result, so a script's stdout stays empty."""
+    """A line saying that there is nothing. It is no part of the result: a script's stdout stays empty."""
 
     __slots__ = ()
 
@@ -96,7 +96,7 @@ class Answer:
 
 
 def _draw(what: RenderableType) -> None:
-    """Print a table. Imported here: a line of text need not wait for it."""
+    """Print a table. `rich` is imported here, so that a line of text need not wait for it."""
     from rich.console import Console
 
     Console(highlight=False).print(what)

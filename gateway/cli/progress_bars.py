@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def progress_bars() -> Progress:
-    """Bars on stderr, which are gone at the end."""
+    """Bars on stderr, which are removed at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""What stands in the log of a refusal, for `gateway-admin acl why ID`."""
+"""What the log has of a refusal, for `gateway-admin acl why ID`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def refusal_of(settings: Settings, refusal_id: str) -> StoredRefusal:
 
 
 def logged_refusal(refusal: StoredRefusal) -> tuple[dict[str, object], list[str]]:
-    """What was logged, for a script, and as lines."""
+    """What was logged of a refusal: for a script, and as lines."""
     at = utc_text(refusal.at)
     by = f" ({refusal.rule})" if refusal.rule else ""
     value: dict[str, object] = {

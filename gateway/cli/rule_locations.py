@@ -1,4 +1,4 @@
-"""Where a rule stands, as it is shown everywhere: `acl/roles/sensor.toml:12`."""
+"""Where a rule is, as it is shown everywhere: `acl/roles/sensor.toml:12`."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def location(rule: Rule) -> str:
 
 
 def location_if_any(rule: Rule | None) -> str | None:
-    """The same, where there may be no rule."""
+    """The same for what may be no rule."""
     return None if rule is None else location(rule)

@@ -46,7 +46,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
     Too few open files for acl/limits.toml, devices above its limits and names of no setting are warnings:
     they keep nothing from starting.
 
-    Starts nothing, and does not try the bus. What the first start would make is not missed; a store of an
+    Starts nothing, and does not try the bus. What the first start would make may be missing; a store of an
     older version is brought up to date.
     """
     with answering(as_json=as_json) as answer:
@@ -79,7 +79,7 @@ def check(as_json: Json = False, config: Config = None) -> None:
 
 
 async def _warnings(settings: Settings) -> list[str]:
-    """What does not keep it from starting. After a look for problems that found none."""
+    """Warnings about what does not keep it from starting. Call it if there are no problems."""
     from gateway.app.file_descriptors import allowed, shortage
     from gateway.app.savers.bus_holdings import above
 
@@ -114,7 +114,7 @@ async def _problems(settings: Settings) -> list[str]:
 
 
 def _validity(settings: Settings) -> tuple[list[str], list[str]]:
-    """Certificates that are not good now, and those that are to be renewed."""
+    """What is wrong with certificates that are not valid now, and which are to be renewed."""
     from gateway.app.certificate_dates import certificates_of
     from gateway.pki.certificate_validity import faults_and_warnings
 

@@ -47,16 +47,16 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def actor() -> str:
-    """Who calls, for the audit. Not by the environment, which anybody may set."""
+    """Who calls, for the audit. It is not read from the environment, which anybody may set."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        name = str(os.getuid())  # in a container, mostly
+        name = str(os.getuid())  # mostly in a container
     return f"gateway-admin:{name}"
 
 
 def has_store(settings: Settings) -> bool:
-    """Whether there is one where a gateway started here would have it."""
+    """Whether there is a store where a gateway started here would have it."""
     return not settings.database_url.startswith("sqlite:") or settings.database_path.exists()
 
 
@@ -66,8 +66,8 @@ async def store_of(settings: Settings) -> AsyncIterator[Store]:
 
     Raises StoreError.
 
-    It is never made here: a store that appears in whatever folder the command was called from would
-    take devices that no gateway ever sees.
+    It is never made here: a store in whatever folder the command happens to be called from would be given
+    devices that no gateway ever sees.
     """
     from gateway.control.client import poke
     from gateway.store import open_blocking_store
@@ -125,7 +125,7 @@ async def devices_if_any(settings: Settings) -> Sequence[Device] | None:
 
 @asynccontextmanager
 async def store_if_any(settings: Settings) -> AsyncIterator[Store | None]:
-    """The store, opened; None where there is none: what works on keys can do without. Raises StoreError."""
+    """The store, opened; None if there is none, for commands that can do without. Raises StoreError."""
     if not settings.database_path.exists():
         yield None
         return

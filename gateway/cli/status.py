@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _DAY = 86_400
 _DEADLINE = 5.0
 _LONGEST_ANSWER = 4 * 1024 * 1024
-"""Bytes: there may be 200 checks of other services, and a topic in the message of each."""
+"""Bytes of an answer: there may be 200 checks of other services, with a topic in the message of each."""
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask when it listens everywhere
 
 
@@ -130,7 +130,7 @@ class _Health:
     detail: str
     checks: Mapping[str, Mapping[str, object]]
     folder: str = ""
-    """The mark of its data folder."""
+    """The identity of its data folder (`folder_identity`)."""
 
 
 def _of_others(settings: Settings) -> _Health:
@@ -167,7 +167,7 @@ def _ask(bind: Address) -> _Health:
 
 
 async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str]]:
-    """The number of devices and the policy's digest as they are now on disk, and what is wrong with them."""
+    """The number of devices and the policy's digest as they are on disk now, and what is wrong with both."""
     from gateway.policy.files.loader import PolicyError
     from gateway.store import StoreError
 

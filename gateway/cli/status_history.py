@@ -20,12 +20,12 @@ COLUMNS = 72
 _BARS = "▁▂▃▄▅▆▇█"
 _NOTHING = " "
 _SERIES_MAX = 200
-"""Series that are shown at once."""
+"""Series that are shown in one answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One series over the time that was asked for."""
+    """The points of one series in the time that was asked for."""
 
     name: str
     labels: Labels
@@ -43,12 +43,12 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What is shown when nothing is asked for by name."""
+    """A curve that is shown when no metric is asked for by name."""
 
     title: str
     name: str
     is_rate: bool = False
-    """How much it grows in a second, over all its series."""
+    """Whether its growth per second is shown, summed over all its series."""
     factor: float = 1.0
     unit: str = ""
 
@@ -71,7 +71,7 @@ SHOWN = (
 
 
 async def history_of(settings: Settings) -> History:
-    """What the gateway of these settings has saved. Raises StoreError, Failure when there is nothing."""
+    """What the gateway with these settings has saved. Raises StoreError; Failure if there is nothing."""
     import time
 
     from gateway.observe.history import History
@@ -91,12 +91,12 @@ async def history_of(settings: Settings) -> History:
 
 
 def answer(history: History, seconds: int, names: Sequence[str]) -> tuple[Mapping[str, object], list[str]]:
-    """What is given for a script, and the lines for people. Raises Failure: nobody measures such a name."""
+    """The object for a script, and the lines for people. Raises Failure if a name was not measured."""
     curves = list(_named(history, seconds, names)) if names else list(_usual(history, seconds))
     start = history.newest - seconds * 1_000
     value = {"since": start, "until": history.newest, "series": [curve.json() for curve, _, _ in curves]}
     first = min((curve.points[0][0] for curve, _, _ in curves), default=start)
-    # Of a gateway that is new only the time that it has seen, in whole minutes.
+    # If the gateway is new, show only the time for which it has measured, in whole minutes.
     begun = min(seconds, max(1, math.ceil((history.newest - first) / 60_000)) * 60)
     return value, _lines(history, begun, curves)
 
@@ -128,12 +128,12 @@ def _usual(history: History, seconds: int) -> Iterator[tuple[Curve, str, str]]:
 
 
 def growth(series: Mapping[Labels, Sequence[tuple[int, float]]]) -> list[tuple[int, float]]:
-    """How much counters grew in a second, from each moment to the next; a new one began at nothing."""
+    """How much counters grew per second, from each point to the next. A restarted one began again at 0."""
     grown: dict[tuple[int, int], float] = {}
     for points in series.values():
         for (before_at, before), (at, value) in pairwise(points):
-            step = before_at, at
-            grown[step] = grown.get(step, 0.0) + (value - before if value >= before else value)
+            interval = before_at, at
+            grown[interval] = grown.get(interval, 0.0) + (value - before if value >= before else value)
     rates: dict[int, float] = {}
     for (before_at, at), growth_of in sorted(grown.items(), key=lambda one: one[0][1]):
         rates[at] = rates.get(at, 0.0) + growth_of * 1_000 / max(1, at - before_at)
@@ -146,15 +146,16 @@ def _lines(history: History, seconds: int, curves: Sequence[tuple[Curve, str, st
     lines = [f"{'':{width}}  {_ago(seconds):<{COLUMNS - 3}}now"]
     for curve, title, unit in curves:
         values = [value for _, value in curve.points]
-        told = f"{_short(values[-1])}{unit}  ({_short(min(values))} to {_short(max(values))})"
-        lines.append(f"{title:{width}}  {sparkline(curve.points, start, until)}  {told}")
+        extent = f"{_short(values[-1])}{unit}  ({_short(min(values))} to {_short(max(values))})"
+        lines.append(f"{title:{width}}  {sparkline(curve.points, start, until)}  {extent}")
     return lines
 
 
 def sparkline(points: Sequence[tuple[int, float]], start: int, until: int, columns: int = COLUMNS) -> str:
-    """A curve one line high, from its least to its greatest; a gap where nothing was measured.
+    """A curve that is one line high, with a gap where nothing was measured.
 
-    A column shows the mean of its time. It begins at 0 or below, so that a flat curve lies where it is.
+    A column shows the mean of its time. The scale goes from 0, or from the lowest value below it, to the
+    highest, so that a curve that does not change is a flat line at its height.
     """
     sums, counts = [0.0] * columns, [0] * columns
     for at, value in points:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from gateway.store import RefusedClient
 
 _SHOWN = 100
-"""To people; scripts get all."""
+"""Rows that are shown to people; scripts get all."""
 
 
 def give_refused(answer: Answer, settings: Settings) -> None:
-    """Show them, the newest first. Raises Failure, StoreError."""
+    """Show who was refused, the newest first. Raises Failure, StoreError."""
     from gateway.admin.refusal_remedies import remedy
 
     found = _refused(settings)

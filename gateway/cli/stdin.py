@@ -21,7 +21,7 @@ _LONGEST_PASSPHRASE = 4_096  # bytes
 
 
 def demand_yes(question: str, otherwise: str) -> None:
-    """Ask on the terminal. Raises Failure with `otherwise` for a no, and where there is no terminal."""
+    """Ask on the terminal. Raises Failure: with `otherwise` if the answer is no; if there is no terminal."""
     if not sys.stdin.isatty():
         raise wrong_usage("there is no terminal to ask on: say --yes")
     if not typer.confirm(question, err=True):
@@ -61,7 +61,7 @@ def read_passphrase(*, from_stdin: bool, new: bool) -> bytes:
 
 
 def read_token() -> bytes:
-    """A token. Raises Failure where stdin is a terminal."""
+    """A token. Raises Failure if stdin is a terminal."""
     if sys.stdin.isatty():
         # A terminal's line ends after 4,096 bytes, and a token may be longer.
         raise wrong_usage("there is no token on stdin: put `< FILE` after the command")
@@ -77,6 +77,6 @@ def _typed(prompt: str) -> bytes:
 
 
 def _line(longest: int) -> bytes:
-    """All of stdin without the line feed at its end; what is longer than `longest` stays longer."""
+    """All of stdin without the line end; if it is longer than `longest` bytes, so is what this returns."""
     given = sys.stdin.buffer.read(len(BOM_UTF8) + longest + 3).removeprefix(BOM_UTF8)
     return given.removesuffix(b"\n").removesuffix(b"\r")

@@ -23,8 +23,8 @@ def table(
 ) -> list[Table | str]:
     """The rows, for `Answer.give`.
 
-    On a terminal the column `state` has the colour that `colour` says. `empty` is said for no rows. The
-    first column, an id, is never cut, and the others break anywhere.
+    On a terminal the column with the number `state` has the colour that `colour` gives its text. `empty` is
+    shown if there are no rows. The first column, an id, is never cut; the others break anywhere.
     """
     if not rows and empty:
         return [Nothing(empty)]

@@ -240,7 +240,7 @@ def _rows(rows: Sequence[tuple[IssuedToken, str]]) -> list[Table | str]:
 
 
 def _key_id(token: bytes, grant: Grant) -> str | None:
-    """`kid` of a token that was verified. Others with JWT_SECRET name none, or one of theirs."""
+    """The `kid` of a verified token; None if a different program with JWT_SECRET signed it under its own."""
     import jwt
 
     return grant.key_id if jwt.get_unverified_header(token).get("kid") == grant.key_id else None

@@ -1,6 +1,6 @@
 """`gateway-admin token revoke`: a token and what was renewed from it, or all tokens of a device.
 
-The store keeps it, and a running gateway follows the store.
+The store keeps revocations, and a running gateway follows the store.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ async def _recorded(store: Store, token_id: str | None) -> IssuedToken:
 
 
 async def _shown(answer: Answer, settings: Settings, store: Store, given: bytes) -> IssuedToken:
-    """The record of a token that somebody has in hand. Raises Failure, and Exit when it is revoked."""
+    """A record made from a token that was given on stdin. Raises Failure; Exit if it is revoked already."""
     from gateway.admin.tokens import AsIfNoneRevoked
     from gateway.auth.tokens import TokenFault, TokenRefused
     from gateway.store import IssuedToken

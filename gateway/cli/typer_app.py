@@ -1,6 +1,6 @@
 """How both programs are put together, begin and end: help, wrong usage, an interruption.
 
-Owns what happens around a command, the same for people and scripts. Must not know any of them.
+Owns what happens around a command, which is the same for all. Must not know any of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Group:
 
 
 def program(name: str, group: Group) -> typer.Typer:
-    """The command `name` with all that stands below it, and `--version`."""
+    """The program `name` with all its commands, and `--version`."""
     app = _mounted(group)
     _add_version(app, name)
     return app
@@ -74,7 +74,7 @@ def _add_version(app: typer.Typer, name: str) -> None:
 
 
 def run(app: typer.Typer) -> None:
-    """Run the command and end the process. Wrong usage is one JSON object too, where --json is asked for."""
+    """Run the program and end the process. With --json wrong usage is printed as a JSON object, too."""
     open_those_closed()
     _show_flags_as_flags()
     try:
@@ -94,7 +94,7 @@ def _exit_code(app: typer.Typer) -> int:
     except TyperException as error:
         from typer.rich_utils import rich_format_error  # which takes as long to import as all of typer
 
-        # As a check of typer's words it, whatever is checked.
+        # pydantic puts these words before the message of any check.
         error.message = error.message.replace("Value error, ", "", 1)
         rich_format_error(error)  # type: ignore[arg-type]
         if "--json" in sys.argv:

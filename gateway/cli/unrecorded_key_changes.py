@@ -1,4 +1,4 @@
-"""Running a change to the keys, of `gateway.admin.keys`."""
+"""Runs a change to the keys (`gateway.admin.keys`), and says if it has no audit event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Outcome = TypeVar("_Outcome")
 
 
 def make_change(change: Coroutine[Any, Any, tuple[_Outcome, str]]) -> _Outcome:
-    """What came of it. It says so when no audit event does."""
+    """Make the change, and return its outcome. Prints a remark if no audit event was written."""
     outcome, unrecorded = asyncio.run(change)
     if unrecorded:
         remark(f"done, but no gateway will tell of it: {unrecorded}")
