@@ -190,11 +190,11 @@ async def set_next_secret(store: Store, device_id: str, secret: bytes, seconds: 
     Raises UnknownDevice; Refused if the two can't be hashed alike, so that one hash would check both, or are
     the same.
     """
-    from gateway.auth.dual_secrets import hash_beside
+    from gateway.auth.dual_secrets import hash_like
 
     before = await store.devices.get(device_id)
     try:
-        credential = hash_beside(secret, before.credential)
+        credential = hash_like(secret, before.credential)
     except ValueError:
         raise Refused(
             f"the secret of {device_id} is still kept as Mosquitto's hash, and two are hashed alike: have it "

@@ -1,8 +1,8 @@
-"""Two secrets of one device for a time: hashed alike, so that one Argon2 judges both.
+"""Two secrets of one device for a time, hashed with the same salt, so that one Argon2 run checks both.
 
-While an administrator's `device rotate --overlap` runs, the secret in use and the next one are both good:
-until the next one was used, or the time is over. Owns the hashing and whose turn it is. What is kept says the
-store; who is let in says `gateway.auth.login`.
+After `device rotate --overlap` the secret in use and the next one are both good, until the next one is used
+or the time is over. Owns their hashing, and which of them is good now. The store keeps them;
+`gateway.auth.login` decides who is let in.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from argon2.low_level import hash_secret
 from gateway.policy.engine.identity import Device
 
 OVERLAP_SECONDS_MAX = 30 * 86_400
-"""How long two secrets may be good, in seconds."""
+"""How long two secrets may be good at the same time, in seconds."""
 
 
 class MatchedSecret(StrEnum):
-    """Which secret of a device it was."""
+    """Which secret of a device was given."""
 
     NEITHER = ""
     CURRENT = "current"
+    """The secret in use."""
     NEXT = "next"
 
 
-def hash_beside(secret: bytes, credential: str) -> str:
-    """The hash of `secret` with salt and parameters of `credential`. Blocks for as long as a login.
+def hash_like(secret: bytes, credential: str) -> str:
+    """The hash of `secret` with the salt and the parameters of `credential`. Blocks for as long as a login.
 
-    ValueError when that one is no Argon2id hash.
+    Raises ValueError if `credential` is not an Argon2id hash.
     """
     try:
         parameters = extract_parameters(credential)
@@ -55,38 +56,38 @@ def hash_beside(secret: bytes, credential: str) -> str:
     return made.decode()
 
 
-def match_both(secret: bytes, credential: str, beside: str) -> MatchedSecret:
-    """Which of two hashes made alike is of this secret, by one Argon2. ValueError as for `hash_beside`."""
-    made = hash_beside(secret, credential).encode()
+def match_both(secret: bytes, credential: str, next_credential: str) -> MatchedSecret:
+    """Which of two hashes with the same salt matches this secret. Raises ValueError as `hash_like` does."""
+    made = hash_like(secret, credential).encode()
     is_current = hmac.compare_digest(made, credential.encode())
-    is_next = hmac.compare_digest(made, beside.encode())
+    is_next = hmac.compare_digest(made, next_credential.encode())
     return MatchedSecret.CURRENT if is_current else MatchedSecret.NEXT if is_next else MatchedSecret.NEITHER
 
 
 class SecretPairs:
-    """Which secrets of the devices that have two are good now."""
+    """Knows, of devices with two secrets, which of them is good now."""
 
     def __init__(
         self,
         now: Callable[[], int] = lambda: 0,
         end: Callable[[Device], Awaitable[Device | None]] | None = None,
     ) -> None:
-        """`now` in Unix seconds. `end` has the store end the secret in use, and waits until it is known.
+        """`now` returns Unix seconds. `end` ends the secret in use, in the store, and returns the new device.
 
-        It answers None where it could not: the secret ends in memory, and the next login asks again.
+        It returns None if it could not: the secret then ends in memory, and the next login tries again.
         """
         self._now = now
         self._end = end
         self._used: dict[str, int] = {}
 
     def current_secret_ended(self, device: Device) -> bool:
-        """Whether the secret in use is good no more: the next one was used, or the time is over."""
+        """Whether the secret in use is no longer good: the next one was used, or the time is over."""
         if not device.next_credential:
             return False
         return self._now() >= device.overlap_until or self._used.get(device.device_id) == device.version
 
     async def used(self, device: Device) -> Device:
-        """The next secret was used; the answer is the device as it is from now on."""
+        """Note that the next secret was used. Returns the device as it is from now on."""
         self._used[device.device_id] = device.version
         ended = await self._end(device) if self._end is not None else None
         if ended is None:

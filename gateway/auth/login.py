@@ -1,14 +1,14 @@
-"""What a peer shows to be let in, and whether it is good: device secret, token, client certificate.
+"""The credentials that a peer shows, and whether they are good: device secret, token, client certificate.
 
-The peer learns yes or no, and our log alone learns why. Unknown device, wrong secret and disabled device
-get the same answer for the same price. It must not know sockets, packets or the database, nor who counts and
-reports: `gateway.auth.login_gate` stands before it.
+The peer learns yes or no; only our log learns why. An unknown device, a wrong secret and a disabled device
+get the same answer after the same time. It must not know sockets, packets or the database, nor who counts and
+reports: `gateway.auth.login_gate` does that, and calls it.
 
-How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. Only
-while others wait does the name it claims count: a device that logged in from this very place before comes
-first: whoever shares an address with a device can tell from the time that it logs in there. From a network
-without wrong logins a device that logged in lately goes before one that did not. A guess that uses this
-tells of one name only: being wrong, it makes the network one with wrong logins.
+How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. The
+claimed name matters only while others wait, too. Then a device that has logged in from the same place before
+comes first; so whoever shares an address with a device can tell from the time that it logs in there. From a
+network without wrong logins, a device that logged in lately comes before one that did not. Somebody who
+guesses can use this to learn about one name only: the wrong guess makes it a network with wrong logins.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from gateway.system.ip_address_blocks import network_of, place_of
 
 
 class LoginRefused(Exception):
-    """`reason` is for the peer; `why` and `device_id` (None: no valid id was named) are for our log.
+    """`reason` is for the peer; `why` and `device_id` (None: no valid id was claimed) are for our log.
 
-    `vouched`: we or our CA signed that name. Any other name may be a secret that somebody typed as a user
-    name, which is why `gateway.auth.login_gate` lets only ids of devices out.
+    `vouched`: we or our CA have signed that id. Any other id may be a secret that somebody typed as a user
+    name, so `gateway.auth.login_gate` reports it only if a device with this id exists.
     """
 
     def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:
@@ -54,19 +54,19 @@ class Credentials:
     username: bytes | None = field(repr=False)
     password: bytes | None = field(repr=False)
     certificate_id: str | None = None
-    """The device that its client certificate names. A user name with it must be the same."""
+    """The device id in its client certificate. A user name has to be the same."""
     token: bytes | None = field(default=None, repr=False)
-    """What came by the method `gateway-jwt`."""
+    """A token that is not sent as the password: by the MQTT 5 authentication method `gateway-jwt`."""
 
     @property
     def secret(self) -> bytes | None:
-        """The password, if one is given: an empty one is none where a certificate or token says who it is."""
+        """The password, if there is one. With a certificate or token, an empty password counts as none."""
         given = self.password or (self.certificate_id is None and self.token is None)
         return self.password if given else None
 
     @property
     def method(self) -> str:
-        """What it is judged by: `token`, `secret`, `certificate`, or `none`."""
+        """What the login is decided by: `token`, `secret`, `certificate`, or `none`."""
         if self.any_token is not None:
             return "token"
         if self.secret is not None:
@@ -75,7 +75,7 @@ class Credentials:
 
     @property
     def any_token(self) -> bytes | None:
-        """The token to judge, if it is one. A password that looks like one is no secret, whatever it is."""
+        """The token, if there is one. A password that looks like a token is never taken for a secret."""
         if self.token is not None:
             return self.token
         secret = self.secret
@@ -83,7 +83,7 @@ class Credentials:
 
     @property
     def claimed(self) -> str | None:
-        """The device id that all parts agree on, None if there is none such."""
+        """The device id on which user name and certificate agree; None if there is no such valid id."""
         try:
             name = self.username.decode("ascii") if self.username else self.certificate_id
         except UnicodeDecodeError:
@@ -95,11 +95,11 @@ class Credentials:
 
 @dataclass(slots=True)
 class Admission:
-    """Who was let in."""
+    """A successful login."""
 
     device: Device
     grant: Grant | None = None
-    """Of the token, if it was one that let it in."""
+    """What the token allows, if the login was by token."""
     method: str = field(default="secret", compare=False)
     """`secret`, `token` or `certificate`: for the log."""
 
@@ -119,9 +119,10 @@ class Login:
         known: KnownDevices | None = None,
         pairs: SecretPairs | None = None,
     ) -> None:
-        """`rehash(device, secret)` is called when the verified hash has old parameters; it must not block.
+        """`rehash(device, secret)` is called if the verified hash has old parameters; it must not block.
 
-        It is called at each login until the hash is a new one. Without `known` no device is known at first.
+        It is called at each login until the hash has been replaced. Without `known` no device is known at
+        first.
         """
         self._lookup = lookup
         self.passwords = passwords
@@ -133,14 +134,14 @@ class Login:
         self._throttle = _Throttle(limits)
 
     def apply(self, limits: Limits) -> None:
-        """Put other limits in force. What has a different limit now is counted from zero."""
+        """Put new limits in force. Counts whose limit has changed begin at zero."""
         self._throttle.apply(limits)
 
     def recognise(self, shown: Credentials, address: str) -> Admission | None:
-        """Who it is, if that shows without hashing: by a token, a remembered secret, or a certificate alone.
+        """Let the peer in without hashing: by a token, a remembered secret, or a certificate alone.
 
-        None means that `verify` has to decide; it never means no. A token, which may stand in the place of
-        the password, is decided here. Raises LoginRefused for one that is not good.
+        None means that `verify` has to decide; it never means no. A token, which may be sent as the password,
+        is always decided here. Raises LoginRefused.
         """
         if (raw := shown.any_token) is not None:
             return self._by_token(raw, shown, address)
@@ -158,7 +159,7 @@ class Login:
     async def verify(
         self, shown: Credentials, address: str, *, has_left: Callable[[], bool] = lambda: False
     ) -> Admission:
-        """The device that has shown who it is. Raises LoginRefused.
+        """Let the peer in, hashing its secret if need be. Raises LoginRefused.
 
         `address` is the peer's IP address, by which wrong logins are counted. `has_left` is asked when its
         turn has come: nothing is hashed for a peer that is gone.
@@ -200,7 +201,10 @@ class Login:
     async def _by_hash(
         self, matched: MatchedSecret, before: Device | None, shown: Credentials, hash_request: HashRequest
     ) -> Admission:
-        """Who it is, its secret being hashed for the device as it was `before`. Raises LoginRefused."""
+        """Let the peer in if its secret `matched` and the device is still as it was. Raises LoginRefused.
+
+        `before` is the device as it was when the hashing began; None if there was none.
+        """
         claimed, secret = shown.claimed, shown.secret or b""
         self._demand_store(claimed)
         device = None if claimed is None else self._lookup.get(claimed)  # it may have changed while we hashed
@@ -229,19 +233,22 @@ class Login:
         return Admission(device)
 
     def _is_good(self, matched: MatchedSecret, device: Device) -> bool:
-        """Whether this secret of the device opens anything now."""
+        """Whether the secret matched, and is still valid."""
         return matched is MatchedSecret.NEXT or (
             matched is MatchedSecret.CURRENT and not self._pairs.current_secret_ended(device)
         )
 
     def _demand_method(self, device: Device, method: str) -> None:
-        """Raises LoginRefused. Asked last: who has not shown who it is learns nothing of a device."""
+        """Raise LoginRefused unless the device may log in by this method.
+
+        Asked last, so that a peer that is not authenticated learns nothing about a device.
+        """
         if method not in device.methods:
             why = f"the device may not log in by {method} (it may by {', '.join(device.methods)})"
             raise LoginRefused(Reason.NOT_AUTHORIZED, why, device.device_id)
 
     def _hash_request(self, claimed: str | None, address: str, size: int) -> HashRequest:
-        """The login as it waits. The store is not asked: a wait must not show what is in it."""
+        """The login as an entry for the queue. The store is not asked, lest the wait show what is in it."""
         place, network = place_of(address), network_of(address)
         was_seen, was_here = self.known.look_up(claimed or "", place)
         standing = Standing.UNKNOWN
@@ -273,7 +280,8 @@ class Login:
         return Admission(device)
 
     def _replace_if_old(self, device: Device, password: bytes) -> None:
-        # A device that has two secrets keeps both hashed alike: one Argon2 judges both.
+        # If a device has two secrets, their hashes have to keep the same salt and parameters
+        # (`dual_secrets`).
         if not device.next_credential and needs_rehash(device.credential):
             self._rehash(device, password)
 
@@ -306,8 +314,8 @@ class Login:
         return Admission(device, grant, "token")
 
     def _count_foreign_token(self, claimed: str | None, place: str) -> None:
-        # Apart from the wrong secrets: it costs no hash, and whoever sends it must lock out nobody who has
-        # a secret. A good token passes all the same.
+        # Separate from wrong secrets: it costs no hash, and whoever sends it must not lock out anybody who
+        # has a secret. A good token still passes.
         if not self._throttle.count_foreign_token(place):
             raise LoginRefused(
                 Reason.CONNECTION_RATE_EXCEEDED,
@@ -331,15 +339,14 @@ class Login:
 
 
 class _Throttle:
-    """Wrong logins of the last minute, by device and place together and by place (`place_of`).
+    """Counts wrong logins of the last minute: by device and place (`place_of`) together, and by place.
 
-    Never by device alone: anybody could lock a device out. And what unknown devices do at a place closes it
-    for unknown ones: a device that is known there has a count of its own, of its own wrong logins only.
+    Never by device alone, for then anybody could lock a device out. Too many wrong logins at a place lock it
+    for unknown devices only: a device that is known there is refused only after its own wrong logins.
 
-    Each count has cost a hash: that bounds how many there can be before they are forgotten, two minutes
-    later. (The library's moving window in memory never forgets a name that was counted once: whoever invents
-    device ids would fill us up.) Tokens that we never signed cost nothing, and are
-    counted by place alone.
+    Each entry has cost a hash, which bounds how many there can be; they are forgotten after two minutes. (The
+    library's moving window in memory never forgets a name that was counted once: inventing device ids would
+    fill the memory.) Foreign tokens cost no hash, and are counted by place alone.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -363,7 +370,7 @@ class _Throttle:
         self._window.hit(self._of_place, place)
 
     def count_foreign_token(self, place: str) -> bool:
-        """Count a token that we never signed; whether as many are within the limit."""
+        """Count a foreign token. Returns whether the count is still within the limit."""
         return self._window.hit(self._of_foreign_tokens, place)
 
 

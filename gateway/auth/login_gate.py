@@ -1,8 +1,8 @@
-"""The one entry point of every login: of devices, over HTTPS, and with the services on the bus.
+"""The single entry point of every login: of devices, over HTTPS, and to the services on the bus.
 
-Judges by `gateway.auth.login`, which also refuses whoever sent too many wrong logins (the throttle); counts
-each login, and reports it. Whoever asks has only to say yes or no in its own protocol. Must not know which
-that is, nor where reports go.
+It has `gateway.auth.login` check the credentials, which also refuses peers after too many wrong logins (the
+throttle); it counts each login and reports it. The caller only has to answer yes or no in its own protocol.
+Must not know which protocol that is, nor where reports go.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason
 
 _ACCEPTED = "accepted"
+"""How a login ended, as the metric `logins` has it beside the names of reason codes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,20 +28,20 @@ class Peer:
     host: str
     """The IP address, by which wrong logins are counted."""
     origin: Origin | None
-    """Of whom a report speaks; without a device a refusal speaks of the one that is claimed.
+    """Whom a report is about. If it has no device, the report of a refusal names the claimed one.
 
-    None: the login is part of a request, and what is reported is that this was refused.
+    None: nothing is reported here. The login is part of a request, whose refusal the caller reports.
     """
     through: str = ""
-    """The way it comes, as a report names it."""
+    """How the login arrived, for reports (see `refused_login`); empty for a CONNECT."""
     has_left: Callable[[], bool] = lambda: False
     """Whether the peer is gone; asked before anything is hashed."""
     patience: float | None = None
-    """Seconds it waits for `LoginGate.verify`. None: somebody else looks at the clock."""
+    """Seconds after which `LoginGate.verify` gives up. None: the caller has a deadline of its own."""
 
 
 class LoginGate:
-    """The entry point of logins, one for a process. Each login and refusal is counted and reported."""
+    """The entry point of logins, one per process. Each login and each refusal is counted and reported."""
 
     def __init__(
         self,
@@ -50,7 +51,10 @@ class LoginGate:
         report: Callable[[Report, Origin], None],
         admitted: Callable[[str, str, Origin], None],
     ) -> None:
-        """`report` is told who was refused, `admitted` by what method which device was let in, and whence."""
+        """`report` is called for each refusal, `admitted` with method and device id for each login.
+
+        `names` redacts claimed device ids in reports.
+        """
         self._login = login
         self._names = names
         self._counters = counters
@@ -58,7 +62,7 @@ class LoginGate:
         self._admitted = admitted
 
     def recognise(self, shown: Credentials, peer: Peer) -> Admission | None:
-        """Who it is, if that shows at once. None: `verify` decides. Raises LoginRefused."""
+        """Let the peer in if that takes no hash. None: `verify` has to decide. Raises LoginRefused."""
         try:
             admission = self._login.recognise(shown, peer.host)
         except LoginRefused as refused:
@@ -70,7 +74,7 @@ class LoginGate:
         return admission
 
     async def verify(self, shown: Credentials, peer: Peer) -> Admission:
-        """Who it is, when its turn to be hashed has come. Raises LoginRefused."""
+        """Let the peer in if its secret, hashed when its turn comes, is right. Raises LoginRefused."""
         try:
             admission = await self._verify_in_time(shown, peer)
         except LoginRefused as refused:
@@ -88,11 +92,11 @@ class LoginGate:
             raise LoginRefused(Reason.SERVER_UNAVAILABLE, "no answer in time", None) from None
 
     def renew(self, device_id: str, token: bytes, peer: Peer) -> Admission:
-        """A new token of a device that is there. Raises LoginRefused.
+        """Check a new token of a device that is already connected. Raises LoginRefused.
 
-        It is no login, and is not counted as one; in vain it is, like any other.
+        A success is not counted as a login; a refusal is counted and reported like any other.
         """
-        # With the device as the user name: the token of a different one is refused.
+        # The user name is the device's id, so that a token of a different device is refused.
         shown = Credentials(username=device_id.encode(), password=None, token=token)
         try:
             admission = self._login.recognise(shown, peer.host)
@@ -100,7 +104,7 @@ class LoginGate:
             self._refuse(refused, peer, shown)
             raise
         if admission is None:
-            raise RuntimeError("a token is judged at once")
+            raise RuntimeError("a token is decided at once")
         return admission
 
     def _admit(self, admission: Admission, peer: Peer) -> None:

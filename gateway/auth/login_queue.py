@@ -1,26 +1,27 @@
-"""Who waits for a hash, and who is next: so that whoever guesses waits longer than those who don't.
+"""Who waits for a hash, and who is next: those who guess secrets wait longer than those who don't.
 
-Owns the order and its bounds. Decides without waiting, and is given the time; `gateway.auth.passwords`
-runs the threads. Must not know secrets, sockets, or whether a device exists. Each login that needs a hash is
-one hash request. A secret to be kept is one, too, which is no login: its standing is BACKGROUND.
+Owns the order and its bounds. Decides at once, and is given the time; `gateway.auth.passwords` runs the
+threads. Must not know secrets, sockets, or whether a device exists. Each login that needs a hash is one hash
+request. Hashing a new secret in order to store it is a request, too, of standing BACKGROUND.
 
-Slots, each for one hash in a thread, go between networks, and within a network between places. A place is an
-address as it is counted: an IPv4 address, an IPv6 /64 (`gateway.system.ip_address_blocks.place_of`). A
-network is the block round it: an IPv4 /24, an IPv6 /48 (`gateway.system.ip_address_blocks.network_of`). So
-many connections, or many addresses of one owner, give no more slots. Places with few wrong logins of late go
-before those with more; on a tie, the place in a network without wrong logins. A login has one of three
-standings (what is known of it before anything is hashed), which share the slots:
+Slots, each for one hash in a thread, are given to networks in turn, and within a network to places in turn. A
+place is an address as it is counted: an IPv4 address, an IPv6 /64
+(`gateway.system.ip_address_blocks.place_of`). A network is the block round it: an IPv4 /24, an IPv6 /48
+(`gateway.system.ip_address_blocks.network_of`). So many connections, or many addresses of one owner, get no
+more slots. Places with fewer recent wrong logins come first; on a tie, the place in a network without wrong
+logins. A login has one of three standings (what is known of it before anything is hashed), which share the
+slots:
 
     KNOWN     this device logged in from this place before    every other slot, whatever others did there
     SEEN      it logged in lately from elsewhere, and place   every fourth slot
-              and network have no wrong login of late
+              and network have no recent wrong login
     UNKNOWN   all others                                      every fourth slot
 
-A slot that its standing doesn't need is KNOWN's, then SEEN's, then an UNKNOWN one's. None can keep another
-out: a storm of known devices after a restart leaves the unknown their quarter.
+If no request of a standing waits, its slot goes to KNOWN, else to SEEN, else to UNKNOWN. No standing can
+starve another: when many known devices log in after a restart, unknown ones still get every fourth slot.
 
-For example, 10.0.1.1 and 10.0.2.1 guess, and lamp-9, which nobody has seen, comes from 10.0.3.1: its network
-has no wrong login, so it is next, however many wait from the other two.
+For example, 10.0.1.1 and 10.0.2.1 guess, and lamp-9, which has never logged in, comes from 10.0.3.1: its
+network has no wrong login, so it is next, however many wait from the other two.
 """
 
 from __future__ import annotations
@@ -32,17 +33,16 @@ from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
 _HALF_LIFE = 30.0
-"""Seconds after which a wrong login counts half."""
+"""Seconds after which a wrong login counts only half; "recent" below means weighted so."""
 _REMEMBERED_MAX = 16_384
-"""Places, and networks, whose wrong logins are remembered; that with the oldest is forgotten first."""
+"""Places, and as many networks, whose wrong logins are remembered; the oldest ones are forgotten first."""
 _UNITS_MIN = 8
-"""Units that may wait from a place that only guesses; from a network four times as many."""
+"""Units that may wait from a place that only guesses; four times as many from a network."""
 _TOLERATED_LEVEL = 5
-"""Level of wrong logins, less the right ones, up to which no fewer may wait: fewer than 16 of late. Of 400
-devices that come at once through one NAT, some have a wrong password."""
+"""Level (`WrongLogins.level`) of wrong minus right logins up to which a place may have all its requests wait:
+fewer than 16 recent ones. Of 400 devices that come at once through one NAT, some have a wrong password."""
 _BYTES_PER_UNIT = 1_024
-"""A hash request counts as one unit, and one more for each of these many bytes that are kept while it
-waits."""
+"""A hash request counts as one unit, plus one for each this many bytes that are held while it waits."""
 
 
 class Standing(IntEnum):
@@ -51,22 +51,24 @@ class Standing(IntEnum):
     KNOWN = 0
     """Its device logged in from this place before."""
     SEEN = 1
-    """Its device logged in lately from elsewhere, and neither place nor network had a wrong login of late."""
+    """Its device logged in lately from elsewhere, and neither place nor network had a recent wrong login."""
     UNKNOWN = 2
     """Neither."""
     BACKGROUND = 3
-    """A secret to be kept: no login, and it waits until no login does."""
+    """Not a login: a new secret is to be hashed and stored. It waits until no login does."""
 
 
 _CYCLE = (Standing.KNOWN, Standing.SEEN, Standing.KNOWN, Standing.UNKNOWN)
+"""Which standing each slot is for, again and again."""
 _LOGINS = (Standing.KNOWN, Standing.SEEN, Standing.UNKNOWN)
+"""The standings of logins, in the order in which they get a slot that is free."""
 _BY_WRONG_LOGINS = (Standing.UNKNOWN, Standing.SEEN)
-"""The standings whose places go by their wrong logins; the first is evicted first."""
+"""The standings whose places are ordered by their wrong logins; the first is evicted first."""
 
 
 @dataclass(frozen=True, slots=True)
 class HashRequest:
-    """Who wants a hash, as much of it as the order depends on."""
+    """What the order of hash requests depends on."""
 
     standing: Standing
     place: str
@@ -74,16 +76,16 @@ class HashRequest:
     network: str
     """The block round it (`gateway.system.ip_address_blocks.network_of`)."""
     size: int = 0
-    """Bytes that are kept while it waits."""
+    """Bytes that are held while it waits."""
 
     @property
     def units(self) -> int:
-        """As how many it counts where those who wait are bounded."""
+        """As how many requests it counts against the bounds of the queue."""
         return 1 + self.size // _BYTES_PER_UNIT
 
 
 class Waiter:
-    """One who waits in the queue. Subclasses know how to tell it that it has a slot."""
+    """A hash request in the queue. A subclass has what is needed to notify its owner of a slot."""
 
     __slots__ = ("request",)
 
@@ -98,9 +100,9 @@ class _PlaceOrNetwork:
 
     def __init__(self) -> None:
         self.units = [0] * len(Standing)
-        """Of all its waiters."""
+        """Units of its waiters."""
         self.last_served = [0] * len(Standing)
-        """A serial number of when it last had a slot, or came: the lowest is next."""
+        """Serial number of the moment when it last got a slot, or began to wait: the lowest is next."""
 
 
 class _Place(_PlaceOrNetwork):
@@ -125,7 +127,7 @@ _AnyPlaceOrNetwork = TypeVar("_AnyPlaceOrNetwork", _Place, _Network)
 
 
 class WrongLogins:
-    """How many were wrong of late, by place or by network: each counts half as much after thirty seconds."""
+    """How many recent logins were wrong, by place or network: each counts half as much after 30 seconds."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -138,12 +140,12 @@ class WrongLogins:
             self._counts.popitem(last=False)
 
     def offset_one(self, name: str, now: float) -> None:
-        """One less, if there is one: right logins before wrong ones offset nothing."""
+        """One less, if there is one: right logins don't offset wrong ones that come later."""
         if name in self._counts:
             self._counts[name] = (max(0.0, self._of(name, now) - 1), now)
 
     def level(self, name: str, now: float) -> int:
-        """0 for none to speak of, then one more for each doubling: 2 for one, 3 for two, 8 for 64."""
+        """0 below half a login, 1 below one, then one more for each doubling: 2 for one, 8 for 64."""
         count = self._of(name, now)
         return 0 if count < 0.5 else 1 + int(count).bit_length()
 
@@ -153,20 +155,20 @@ class WrongLogins:
 
 
 class LoginQueue(Generic[_AnyWaiter]):
-    """The order of those who wait. `now` is of any clock that only goes forward, in seconds."""
+    """The waiting hash requests in their order. `now` is of any monotonic clock, in seconds."""
 
     def __init__(self, units_max: int) -> None:
-        """Logins of `units_max` units in all may wait, and as many units of standing BACKGROUND."""
+        """Logins of `units_max` units in all may wait, and as many units again of standing BACKGROUND."""
         self._units_max = units_max
         self._networks: dict[str, _Network] = {}
         self._units = [0] * len(Standing)
         self._slots_given = 0
-        """How far `_CYCLE` has gone."""
+        """How many slots were given, which says where in `_CYCLE` we are."""
         self._last_serial = 0
         self._wrong_by_place = WrongLogins()
         self._wrong_by_network = WrongLogins()
         self._guesses_by_place = WrongLogins()
-        """Wrong logins not offset by right ones: they set how many may wait, not the order."""
+        """Wrong logins, less the right ones: these limit how many may wait, and don't affect the order."""
         self._guesses_by_network = WrongLogins()
 
     def __len__(self) -> int:
@@ -178,23 +180,23 @@ class LoginQueue(Generic[_AnyWaiter]):
         )
 
     def is_clean(self, place: str, network: str, now: float) -> bool:
-        """Whether neither the place nor the network had a wrong login of late."""
+        """Whether neither the place nor the network had a recent wrong login."""
         return not (self._wrong_by_place.level(place, now) or self._wrong_by_network.level(network, now))
 
     def add(self, waiter: _AnyWaiter) -> None:
-        """Let this one wait. Call `evict_excess` afterwards."""
+        """Put this one into the queue. Call `evict_excess` afterwards."""
         request = waiter.request
         network = self._networks.setdefault(request.network, _Network())
         place = network.places.setdefault(request.place, _Place())
         for counted in (network, place):
             if not counted.units[request.standing]:
-                # One that had no waiter of this standing starts at the end, not with its old number.
+                # Without waiters of this standing it has lost its turn: it starts at the end again.
                 counted.last_served[request.standing] = self._next_serial()
         place.waiting[request.standing][waiter] = None
         self._add_units(network, place, request, request.units)
 
     def remove(self, waiter: _AnyWaiter) -> None:
-        """This one waits no more; nothing happens if it did not."""
+        """Take this one out of the queue, if it is in it."""
         request = waiter.request
         network = self._networks.get(request.network)
         place = None if network is None else network.places.get(request.place)
@@ -208,7 +210,7 @@ class LoginQueue(Generic[_AnyWaiter]):
             del self._networks[request.network]
 
     def next(self, now: float, *, background: bool = True) -> _AnyWaiter | None:
-        """Take out who is next. Those of standing BACKGROUND only if `background`, and if no login waits."""
+        """Take out the next one. Those of standing BACKGROUND only if `background`, and if no login waits."""
         standing = self._standing_next(background=background)
         if standing is None:
             return None
@@ -221,7 +223,7 @@ class LoginQueue(Generic[_AnyWaiter]):
         return waiter
 
     def clear(self) -> list[_AnyWaiter]:
-        """Take out all who wait, in no order."""
+        """Take out all, in no particular order."""
         waiting = [
             waiter
             for network in self._networks.values()
@@ -234,7 +236,7 @@ class LoginQueue(Generic[_AnyWaiter]):
         return waiting
 
     def count_wrong(self, request: HashRequest, now: float) -> list[_AnyWaiter]:
-        """Its login was wrong. Returns whom this evicts, for fewer may wait from its place now."""
+        """Its login was wrong. Returns those that are evicted, since fewer may wait from its place now."""
         self._wrong_by_place.count(request.place, now)
         self._wrong_by_network.count(request.network, now)
         self._guesses_by_place.count(request.place, now)
@@ -242,15 +244,15 @@ class LoginQueue(Generic[_AnyWaiter]):
         return self.evict_excess(request, now)
 
     def count_right(self, request: HashRequest, now: float) -> None:
-        """Its login was right, and cost a hash: a place with right logins too is probably not guessing."""
+        """Its login was right, and cost a hash: a place with right logins, too, is probably not guessing."""
         self._guesses_by_place.offset_one(request.place, now)
         self._guesses_by_network.offset_one(request.network, now)
 
     def evict_excess(self, request: HashRequest, now: float) -> list[_AnyWaiter]:
-        """Take out who is too many where this one came from, or in all, and return them.
+        """Take out and return those in excess of a bound: of its place or network, or of the whole queue.
 
-        Of those who are too many the last to come goes first, of the place with the most wrong logins, on a
-        tie with the most units, of a standing that has more than its share of the slots.
+        Evicted first is the newest one of the place with the most wrong logins (on a tie, with the most
+        units), among those of a standing that has more than its share.
         """
         evicted: list[_AnyWaiter] = []
         self._evict_around(request, now, evicted)
@@ -306,10 +308,10 @@ class LoginQueue(Generic[_AnyWaiter]):
         def key(named: tuple[str, _Network]) -> tuple[int, int]:
             name, network = named
             if standing is Standing.KNOWN:
-                # Whatever unknown devices do at a place, it costs the devices that are known there nothing.
+                # Whatever unknown devices do at a place, the devices that are known there are not affected.
                 return 0, network.last_served[standing]
-            # By the best of its places: a neighbour that guesses costs little. Not nothing: an owner of many
-            # places may guess from one after the other.
+            # By the best of its places, so that a neighbour that guesses does little harm. It does some, for
+            # the owner of many places may guess from one after the other.
             best = min(
                 self._wrong_by_place.level(place, now)
                 for place, waiting in network.places.items()

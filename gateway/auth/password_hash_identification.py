@@ -1,7 +1,7 @@
-"""Password hashes that other programs wrote: which can be verified here, and what the others are.
+"""Password hashes that other programs wrote: which ones can be verified here, and what kind the others are.
 
-Owns the names of their kinds. Must not know devices, nor how anything is verified. No message quotes a hash:
-what looks like none may be a password.
+Owns the names of these kinds. Must not know devices, nor how hashes are verified. No message quotes a hash:
+what does not look like one may be a password.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import base64
 import re
 
 MOSQUITTO = "$mosquitto"
-"""Stands before a hash of Mosquitto's where a device has it as its credential."""
+"""Prefix of a credential that is a hash of Mosquitto's."""
 
 _MEMORY_KIB_MAX = 131_072
-"""KiB of memory of an Argon2id hash that is taken over. Whoever guesses at one makes us spend that."""
+"""KiB of memory that an imported Argon2id hash may need. Anybody who tries a password makes us spend that."""
 _KIB_TIMES_PASSES_MAX = 262_144
-"""KiB times passes; Mosquitto 2.1 writes 47,104, OWASP's and RFC 9106's sets have at most 196,608."""
+"""Its KiB times its passes. Mosquitto 2.1 has 47,104; the sets of OWASP and RFC 9106 have at most 196,608."""
 _LANES_MAX = 16
+"""Its degree of parallelism."""
 
 _ARGON2ID = re.compile(
     r"\$argon2id\$v=19\$m=(?P<memory>[1-9][0-9]{0,8}),t=(?P<passes>[1-9][0-9]{0,5}),p=(?P<lanes>[1-9][0-9]{0,3})"
@@ -54,9 +55,9 @@ def kind_of(hashed: str) -> str:
 
 
 def argon2id(hashed: str) -> str | None:
-    """The hash in PHC's form, if it is one of Argon2id; else None.
+    """The hash in PHC format, if it is an Argon2id hash; else None.
 
-    ValueError when verifying it would cost more than any login may.
+    Raises ValueError if verifying it would cost more than a login may.
     """
     form = _ARGON2ID.fullmatch(hashed)
     if form is None:
@@ -77,7 +78,7 @@ def argon2id(hashed: str) -> str | None:
         return None
     if not 8 <= len(salt) <= 64 or not 16 <= len(digest) <= 64:
         return None
-    # Spelled as Argon2 itself spells it: it takes no padding, and no bits that mean nothing.
+    # Written as Argon2 writes it: it accepts no padding, and no unused bits.
     return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${_encoded(salt)}${_encoded(digest)}"
 
 

@@ -1,10 +1,10 @@
-"""Device secrets against their Argon2id hashes: off the event loop, a few at a time, never without end.
+"""Checks device secrets against their Argon2id hashes: in threads, a few at a time, with a bounded queue.
 
-Every answer costs one hash, whether the device exists or not, so that time gives nothing away. It must not
-know of devices more than their credential (the stored hash of the secret), nor what becomes of the answer.
+Every answer costs one hash, whether the device exists or not, so that the time reveals nothing. Of devices it
+must not know more than their credential (the stored hash of the secret), nor what is done with the answer.
 
-A device that was imported comes with Mosquitto's hash of its password, kept as `$mosquitto$6$salt$hash`
-or `$mosquitto$7$iterations$salt$hash` until its first login makes an Argon2id hash of it.
+An imported device has Mosquitto's hash of its password as its credential, as `$mosquitto$6$salt$hash` or
+`$mosquitto$7$iterations$salt$hash`, until an Argon2id hash replaces it at its first login.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from gateway.policy.engine.identity import Device
 PROFILE = Parameters(
     type=Type.ID, version=19, salt_len=16, hash_len=32, time_cost=2, memory_cost=19_456, parallelism=1
 )
-"""OWASP's 19 MiB set (Password Storage Cheat Sheet), 23 ms a hash. It is enough: device secrets have 256
-bits."""
+"""OWASP's 19 MiB parameters (Password Storage Cheat Sheet): 23 ms per hash. They are enough, since device
+secrets have 256 random bits."""
 
 PATIENCE = 18.0
-"""Longest that a login waits for its slot, in seconds: less than the 20 s after which the caller gives it
-up."""
+"""Seconds that a login waits for its slot at most: less than the 20 s after which its caller gives up."""
 _BACKGROUND_PATIENCE = 300.0
-"""Longest that a hash request of standing BACKGROUND waits for its slot, in seconds."""
+"""Seconds that a hash request of standing BACKGROUND waits for its slot at most."""
 _CLOSING = "the gateway is shutting down"
 
 _HASHER = PasswordHasher.from_parameters(PROFILE)
 _ITERATIONS_MAX = 100_000
-"""Iterations of Mosquitto's hash; its default is 101. Wrong logins with more would keep others waiting."""
+"""Iterations that an imported hash may have; Mosquitto's default is 101. More would keep other logins
+waiting."""
 _MOSQUITTO_HASH = re.compile(
     r"\$(?:6|7\$(?P<iterations>[1-9][0-9]{0,8}))\$(?P<salt>[A-Za-z0-9+/=]{1,88})\$(?P<digest>[A-Za-z0-9+/=]{88})"
 )
 _NOBODY = Device("", (), {}, enabled=False, credential="", version=0, created_at=0, updated_at=0)
-"""Stands for a device that is not there. No device has its id, so that nothing is ever remembered for it."""
+"""Stands for a device that does not exist. No device has its id, so no secret is ever remembered for it."""
 _Answer = TypeVar("_Answer", str, bool, MatchedSecret)
 
 
 class Busy(Exception):
-    """Too many wait, its turn didn't come in time, or there is no memory for one. The peer may come again."""
+    """Too many logins wait, its turn didn't come in time, or memory is short. Trying again may help."""
 
 
 def hash_secret(secret: bytes) -> str:
@@ -64,7 +64,7 @@ def hash_secret(secret: bytes) -> str:
 
 
 def _decoy() -> str:
-    """A credential that no secret fits; to find that out costs as much as with any other."""
+    """A credential that no secret matches; finding that out takes as long as with any other."""
     salt, digest = (
         base64.b64encode(os.urandom(size)).rstrip(b"=").decode()
         for size in (PROFILE.salt_len, PROFILE.hash_len)
@@ -86,18 +86,19 @@ def needs_rehash(credential: str) -> bool:
 
 @lru_cache(64)
 def _are_old(parameters: str, salt: int, digest: int) -> bool:
-    """Whether credentials with these parameters, and so many letters of salt and digest, are old.
+    """Whether credentials with these parameters, and with salt and digest of this many characters, are old.
 
-    VerifiedSecrets, for each login asks and there are few kinds. ValueError for what is no credential.
+    Cached, for every login asks, and there are few kinds. Raises ValueError if it is not a credential.
     """
     return _HASHER.check_needs_rehash(f"{parameters}${'A' * salt}${'A' * digest}")
 
 
 def imported_credential(hashed: str) -> str:
-    """The credential made of a hash as Mosquitto writes it.
+    """The credential for a password hash that Mosquitto wrote.
 
-    `$6$salt$hash` or `$7$iterations$salt$hash`, or, from 2.1 on, Argon2id, which is one of ours as it is.
-    ValueError, which says what it is and does not quote it, when it is none or can't be verified here.
+    That is `$6$salt$hash` or `$7$iterations$salt$hash`, or, from 2.1 on, Argon2id, which can be used as it
+    is. Raises ValueError, which says what it is without quoting it, if it is not a hash that can be verified
+    here.
     """
     if phc := argon2id(hashed):
         return phc
@@ -125,7 +126,7 @@ def _parse_mosquitto(hashed: str) -> tuple[int, bytes, bytes]:
 def _matches_mosquitto_hash(credential: str, secret: bytes) -> bool:
     """Whether Mosquitto's hash in the credential is of `secret`."""
     if not secret:
-        return False  # nobody gets in by an empty password, there neither
+        return False  # nobody gets in with an empty password, nor with Mosquitto
     iterations, salt, digest = _parse_mosquitto(credential.removeprefix(MOSQUITTO))
     if iterations:
         made = hashlib.pbkdf2_hmac("sha512", secret, salt, iterations)
@@ -135,13 +136,13 @@ def _matches_mosquitto_hash(credential: str, secret: bytes) -> bool:
 
 
 class PasswordPool:
-    """Argon2 in its own threads, for it releases the interpreter's lock. For one event loop."""
+    """Runs Argon2 in threads, for it releases the interpreter's lock. Used by one event loop."""
 
     def __init__(self, *, threads: int = 2, waiting: int = 1_024, patience: float = PATIENCE) -> None:
-        """At most `waiting` logins wait for `threads` at work, each for `patience` seconds at most.
+        """`threads` hashes run at a time; up to `waiting` logins wait, each at most `patience` seconds.
 
-        A login takes 19 MiB only while at work. Who is next is said in `gateway.auth.login_queue`, and that a
-        login with a long secret counts as several of the `waiting`.
+        A login takes 19 MiB only while it is hashed. `gateway.auth.login_queue` decides who is next; a login
+        with a long secret counts as several of the `waiting`.
         """
         self._slots = threads
         self._at_work = 0
@@ -151,7 +152,7 @@ class PasswordPool:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._is_closed = False
         self.on_hashed: Callable[[float], None] = lambda _: None
-        """Called with the seconds that each hash took, without its wait."""
+        """Called after each hash with the seconds that it took, not counting the wait."""
         self._decoy = _decoy()
 
     def is_clean(self, place: str, network: str) -> bool:
@@ -169,7 +170,7 @@ class PasswordPool:
         return self._at_work
 
     def count_wrong(self, request: HashRequest) -> None:
-        """Its login was wrong: others from its place wait longer now, those who are too many are refused."""
+        """Its login was wrong: others from its place wait longer now, and those in excess are refused."""
         self._turn_away(self._queue.count_wrong(request, _now()))
 
     def count_right(self, request: HashRequest) -> None:
@@ -178,7 +179,7 @@ class PasswordPool:
 
     @asynccontextmanager
     async def slot(self, request: HashRequest) -> AsyncIterator[HashSlot]:
-        """Wait for a slot, for one hash or none. Raises Busy. Whoever is cancelled before costs nothing."""
+        """Wait for a slot, which allows one hash. Raises Busy. If cancelled meanwhile, nothing is hashed."""
         slot = await self._wait(request, self._patience)
         try:
             yield slot
@@ -186,12 +187,12 @@ class PasswordPool:
             slot.end()
 
     async def hash(self, secret: bytes) -> str:
-        """The Argon2id hash of `secret` in PHC format, made when no login waits. Raises Busy."""
+        """The Argon2id hash of `secret` in PHC format, made once no login waits. Raises Busy."""
         slot = await self._wait(HashRequest(Standing.BACKGROUND, "", "", len(secret)), _BACKGROUND_PATIENCE)
         return await slot.run(lambda: hash_secret(secret))
 
     def close(self) -> None:
-        """Take no more work, and refuse those who wait."""
+        """Accept no more work, and refuse those who wait."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._turn_away(self._queue.clear())
@@ -211,7 +212,7 @@ class PasswordPool:
         except (VerificationError, InvalidHashError, UnicodeError):
             if credential is None:
                 raise
-            # No hash of ours: somebody edited the store. It must look like a wrong secret.
+            # Not a hash of ours, for somebody edited the store. It must look like a wrong secret.
             return self.check(None, secret)
 
     def match(self, credential: str | None, next_credential: str, secret: bytes) -> MatchedSecret:
@@ -222,14 +223,14 @@ class PasswordPool:
         return MatchedSecret.CURRENT if self.check(credential, secret) else MatchedSecret.NEITHER
 
     def submit(self, work: Callable[[], _Answer]) -> Future[_Answer]:
-        """Have a thread do `work`. Raises Busy. For whoever has a slot."""
+        """Have a thread do `work`. Only the holder of a slot may call it. Raises Busy."""
         try:
             return self._threads.submit(work)
         except RuntimeError:
             raise Busy(_CLOSING) from None
 
     def free_slot(self, standing: Standing) -> None:
-        """A slot is free again, that of a hash request of this standing: whoever is next has it."""
+        """Give the slot of a hash request of this standing to whoever is next."""
         self._at_work -= 1
         self._background_at_work -= standing is Standing.BACKGROUND
         self._give_slots()
@@ -247,7 +248,7 @@ class PasswordPool:
         except BaseException as error:
             self._queue.remove(waiter)
             if waiter.has_slot:
-                self.free_slot(request.standing)  # the slot came just when the peer went
+                self.free_slot(request.standing)  # the slot came just as the peer left
             if isinstance(error, TimeoutError):
                 raise Busy(f"no turn within {patience:g} s") from None
             raise
@@ -255,7 +256,7 @@ class PasswordPool:
 
     def _give_slots(self) -> None:
         while self._at_work < self._slots:
-            # At most one of standing BACKGROUND is at work: a login that comes finds a thread free.
+            # At most one of standing BACKGROUND is hashed at a time, so that a login finds a free thread.
             waiter = self._queue.next(_now(), background=not self._background_at_work)
             if waiter is None:
                 return
@@ -274,10 +275,10 @@ class PasswordPool:
 
 
 class HashSlot:
-    """A thread of the pool for one login.
+    """The right to one hash in a thread of the pool.
 
-    It is free again when the thread is done, not when the peer has lost patience: or a storm of logins
-    begun and dropped would put as many to work as it likes.
+    The slot is free again when the thread is done, not when the peer gives up waiting: otherwise logins that
+    are begun and dropped could start any number of hashes at once.
     """
 
     def __init__(self, pool: PasswordPool, standing: Standing) -> None:
@@ -286,25 +287,26 @@ class HashSlot:
         self._is_used = False
 
     async def verify(self, credential: str | None, secret: bytes) -> bool:
-        """Whether `secret` is the credential's. None (no such device): False, for the same price.
+        """Whether `secret` matches the credential. For None (no such device): False, after the same time.
 
-        Raises Busy. A credential of other parameters than today's costs its own price until it is rehashed;
-        one of Mosquitto's costs its price and ours: a tenth of a millisecond more with its 101 iterations.
+        Raises Busy. A credential with other parameters than today's takes a different time until it is
+        rehashed; one of Mosquitto's takes our time and its own: a tenth of a millisecond more with its 101
+        iterations.
         """
         return await self.run(lambda: self._pool.check(credential, secret))
 
     async def match(self, credential: str | None, next_credential: str, secret: bytes) -> MatchedSecret:
         """Which of a device's secrets it is. `next_credential` is empty if it has only one.
 
-        For the same price, and as `verify`.
+        Takes the same time as `verify`, and otherwise behaves like it.
         """
         return await self.run(lambda: self._pool.match(credential, next_credential, secret))
 
     async def run(self, work: Callable[[], _Answer]) -> _Answer:
-        """The answer of `work`, done in a thread. Raises Busy when there is no memory for a hash."""
+        """The result of `work`, done in a thread. Raises Busy if there is not enough memory for a hash."""
         loop = asyncio.get_running_loop()
 
-        def over(_: Future[_Answer]) -> None:
+        def free_slot(_: Future[_Answer]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
                 loop.call_soon_threadsafe(self._pool.free_slot, self._standing)
 
@@ -316,8 +318,8 @@ class HashSlot:
             self._pool.free_slot(self._standing)
             raise
         answer = asyncio.wrap_future(job)
-        # After the answer: whoever is next sees what became of this one.
-        job.add_done_callback(over)
+        # After `answer`, so that whoever is next sees what came of this one.
+        job.add_done_callback(free_slot)
         try:
             found = await answer
         except (VerificationError, HashingError) as error:
@@ -326,7 +328,7 @@ class HashSlot:
         return found
 
     def end(self) -> None:
-        """Give it back if it was not used."""
+        """Free the slot if it was not used."""
         if not self._is_used:
             self._is_used = True
             self._pool.free_slot(self._standing)
@@ -353,12 +355,12 @@ def _now() -> float:
 
 
 class VerifiedSecrets:
-    """Secrets that were verified once, so that a reconnect costs no second Argon2. In memory only.
+    """Remembers secrets that were verified, so that a reconnect costs no second Argon2. In memory only.
 
-    Kept as a BLAKE2b digest under a key of this process alone: a dump of the store is no help, and one of
-    the memory gives no secret of 256 bits away. The digest is over the device's credential too,
-    and over its version, which counts the changes that end its sessions: nothing outlives a change of its
-    secret, even one this process has not heard of.
+    A secret is kept as a BLAKE2b digest with a key that only this process has: a dump of the store is of no
+    use, and a dump of the memory does not reveal a secret of 256 bits. The digest also covers the device's
+    credential and its version, which counts the changes that end its connections: so no remembered secret
+    outlives a change, even one that this process has not heard of yet.
     """
 
     def __init__(self) -> None:
@@ -366,14 +368,14 @@ class VerifiedSecrets:
         self._digests: dict[str, bytes] = {}
 
     def add(self, device: Device, secret: bytes) -> None:
-        """Know that `secret` was verified for the device. It replaces what was known of it."""
+        """Remember that `secret` was verified for the device. It replaces the one remembered before."""
         self._digests[device.device_id] = self._digest(device, secret)
 
     def matches(self, device: Device | None, secret: bytes) -> bool:
         """Whether this is the secret that was verified for the device as it is now. A few microseconds.
 
-        A long secret takes longer, so that it is digested for whom nothing is known too: the time must not
-        show which devices are there.
+        A digest is made even if nothing is remembered: a long secret takes longer, and the time must not show
+        which devices exist.
         """
         if device is None:
             device = _NOBODY

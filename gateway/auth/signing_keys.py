@@ -1,7 +1,7 @@
-"""The keys that sign tokens, or still verify them, as they are held in memory.
+"""The keys that sign tokens, or still verify them, in memory.
 
-Owns which key made a signature. Must not know what a token says, nor files: `gateway.keys.key_files` reads
-and writes them.
+Owns which key made a signature. Must not know the claims of a token, nor files: `gateway.keys.key_files`
+reads and writes those.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class _SigningKey:
     public: Any = field(repr=False)
     """Ed25519PublicKey; for HS256 the secret itself."""
     until: int | None
-    """Unix seconds: from then on it verifies nothing. None: it is the active one."""
+    """Unix seconds: from then on it verifies nothing. None: it is the active key."""
 
 
 class SigningKeys:
-    """The keys that sign tokens or still verify them: all of one algorithm, so that none can be mixed up."""
+    """The keys that sign tokens or still verify them: all for one algorithm, so that none can be confused."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class SigningKeys:
         self._destroyed = destroyed
         self._by_header = {written_header(algorithm, key.key_id): key for key in self._keys}
         self._shared = active if algorithm == "HS256" else None
-        """The key that others sign with, too, under headers of their own."""
+        """The key that other issuers share, whose headers may differ from ours; None for Ed25519."""
 
     @classmethod
     def of_keys(cls, keys: Sequence[Key], now_s: int) -> SigningKeys:
-        """Ed25519 keys as the file has them, without those whose time is over at `now_s` (Unix seconds)."""
+        """From the Ed25519 keys of the file, without those that have expired at `now_s` (Unix seconds)."""
         active = [_ed25519(key) for key in keys if key.state is KeyState.ACTIVE]
         if len(active) != 1:
             raise ValueError("there is exactly one active signing key")
@@ -71,13 +71,14 @@ class SigningKeys:
 
     @classmethod
     def of_secret(cls, secret: bytes) -> SigningKeys:
-        """HS256 with JWT_SECRET, of at least 32 bytes: tokens of no other algorithm are taken then."""
-        if b"-----BEGIN " in secret:  # PyJWT knows whole ones; a piece of one is none either
+        """HS256 with JWT_SECRET of at least 32 bytes; no other algorithm is accepted. Raises ValueError."""
+        if b"-----BEGIN " in secret:  # PyJWT recognises whole keys only, not pieces of one
             raise ValueError("JWT_SECRET is a key for another algorithm: give 32 random bytes")
         if len(secret) < 32:
             raise ValueError("JWT_SECRET has at least 32 bytes")  # RFC 7518, 3.2
         try:
-            # What looks like a key of a different kind is no secret: its public half may be known to all.
+            # What looks like a key for another algorithm is not used: its public half may be known to
+            # anybody.
             for spelling in spellings(secret):
                 jwt.get_algorithm_by_name("HS256").prepare_key(spelling)
         except jwt.InvalidKeyError:
@@ -90,10 +91,11 @@ class SigningKeys:
         return self._active.key_id
 
     def distrust(self, grant: Grant, now_s: int) -> str:
-        """Why a token of ours is good no more at `now_s` (Unix seconds) for its keys; empty when it is.
+        """Why a token is no longer valid at `now_s` (Unix seconds) because of its keys; empty if it is.
 
-        Its own key has to be here still. Those of the tokens it was renewed from may have had their time,
-        but must not have been destroyed: whoever has such a key made up a token, and had it renewed.
+        Its own key has to be present and not expired. The keys of the tokens from which it was renewed may
+        have expired, but must not have been destroyed: whoever stole such a key may have forged a token and
+        renewed it.
         """
         key = self._by_id.get(grant.key_id)
         if key is None or (key.until is not None and now_s >= key.until):
@@ -121,15 +123,15 @@ class SigningKeys:
         }
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """The token of these claims, signed with the active key."""
+        """A token with these claims, signed with the active key."""
         return jwt.encode(
             dict(claims), self._active.private, algorithm=self.algorithm, headers={"kid": self.active_id}
         )
 
     def signer(self, header: bytes, signed: bytes, signature: bytes) -> _SigningKey:
-        """The key of ours that this header names and that made the signature over `signed`.
+        """The key that this header names and that made the signature over `signed`. Raises NotSigned.
 
-        Raises NotSigned. Nothing is taken from a header that was not signed by us: it is read for the log.
+        A header that was not signed by us is read only to say in the log what is wrong with it.
         """
         key = self._by_header.get(header, self._shared)
         if key is None or not self._made(key, signed, signature):
@@ -146,8 +148,8 @@ class SigningKeys:
             made = binascii.a2b_base64(signature.translate(_FROM_URL) + b"=" * (-len(signature) % 4))
         except binascii.Error:
             return False
-        # The last character may have bits that mean nothing: a token must have one spelling only, or a
-        # replayed request would pass for a new one.
+        # The last character may have unused bits. A token must have only one spelling, or a repeated request
+        # would pass for a new one.
         return base64url(made) == signature and self._checker.verify(signed, key.public, made)
 
     def _why_not(self, header: bytes) -> str:

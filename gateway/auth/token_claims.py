@@ -1,7 +1,7 @@
-"""The claims of a token (RFC 7519, 4): what each is called and may be, and the grant that they say.
+"""The claims of a token (RFC 7519, 4): their names, their valid values, and the grant that they express.
 
-Must not know keys, signatures or the clock: whoever reads claims here has found them to be signed by us.
-docs/adr/0007 says what those of our own are for.
+Must not know keys, signatures or the clock: the caller has verified that the claims are signed.
+docs/adr/0007 explains the claims that are our own.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gateway.policy.engine.identity import Device, Grant, is_device_id
 ISSUER = "mqtt-security-gateway"
 AUDIENCE = "mqtt"
 PRIOR_KIDS_MAX = 8
-"""Keys that may have signed the tokens before one of a chain: each rotation adds one."""
+"""How many other keys may have signed the earlier tokens of a chain: each rotation adds one."""
 _NARROWED_DIGITS = 32
-"""Hexadecimal, 128 bits: nobody finds permissions with the same digest."""
+"""Hexadecimal digits of the digest of a narrowed token's permissions: 128 bits, against collisions."""
 
 
 class NotClaims(Exception):
@@ -41,7 +41,7 @@ class _Permissions(msgspec.Struct, forbid_unknown_fields=True):
 ACTIONS = _Permissions.__struct_fields__
 
 CLOCK_AHEAD = 30
-"""Seconds that the clock of whoever shares JWT_SECRET may be ahead of ours."""
+"""Seconds that the clock of another issuer, which shares JWT_SECRET, may be ahead of ours."""
 
 _Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Date = _Seconds | Annotated[float, msgspec.Meta(ge=0, le=2**53)]
@@ -51,8 +51,8 @@ _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _Digest = Annotated[str, msgspec.Meta(pattern=rf"\A[0-9a-f]{{{_NARROWED_DIGITS}}}\Z")]
 
 
-class _Common(msgspec.Struct, kw_only=True):
-    """What is required of every token, and what may be there."""
+class _RequiredClaims(msgspec.Struct, kw_only=True):
+    """The claims that every token needs, and those that it may have; the others depend on the issuer."""
 
     iss: Literal["mqtt-security-gateway"]
     sub: str
@@ -60,19 +60,20 @@ class _Common(msgspec.Struct, kw_only=True):
     roles: tuple[str, ...]
     permissions: _Permissions
     root: _Id | None = None
-    """`jti` of the first token of the chain; else it is this one."""
+    """`jti` of the first token of the chain. None: this is the first."""
     root_iat: _Seconds | None = None
-    """`iat` of the first token of the chain. Tokens of older versions have none: theirs begins with them."""
+    """`iat` of the first token of the chain. Tokens of older versions lack it: their chain begins with
+    them."""
     epoch: _Seconds | None = None
     """The device's `token_epoch`."""
     narrowed: _Digest | None = None
-    """Digest of the permissions that it, or one before it in its chain, was narrowed to."""
+    """Digest of the permissions to which it, or an earlier token of its chain, was narrowed."""
     prior_kids: Annotated[tuple[_Id, ...], msgspec.Meta(max_length=PRIOR_KIDS_MAX)] | None = None
-    """`kid` of those before it in its chain, where a different key signed them."""
+    """`kid` of the earlier tokens of its chain that were signed by a different key."""
 
 
-class _Claims(_Common, kw_only=True):
-    """As we write them; a claim that is not here is ignored (RFC 7519, 4)."""
+class _OwnClaims(_RequiredClaims, kw_only=True):
+    """The claims as we write them; unknown ones are ignored (RFC 7519, 4)."""
 
     aud: Literal["mqtt"]
     iat: _Seconds
@@ -80,8 +81,8 @@ class _Claims(_Common, kw_only=True):
     exp: _Seconds
 
 
-class _CommonClaims(_Common, kw_only=True):
-    """As others write them, who share JWT_SECRET (HS256) and may issue tokens too, by their own libraries."""
+class _OtherIssuerClaims(_RequiredClaims, kw_only=True):
+    """The claims as other issuers may write them, who share JWT_SECRET (HS256), with their own libraries."""
 
     aud: Literal["mqtt"] | _Audience
     iat: _Date
@@ -89,15 +90,15 @@ class _CommonClaims(_Common, kw_only=True):
     exp: _Date
 
 
-_ours = msgspec.json.Decoder(_Claims)
-_shared = msgspec.json.Decoder(_CommonClaims)
+_ours = msgspec.json.Decoder(_OwnClaims)
+_shared = msgspec.json.Decoder(_OtherIssuerClaims)
 _MISSING = re.compile(r"missing required field `(\w+)`(?: - at `\$\.(\w+))?")
 _FIXED = {"iss": ISSUER, "aud": AUDIENCE}
 _WRONG = re.compile(r" - at `\$\.(\w+)")
 
 
 def narrowed_to(permissions: Mapping[str, tuple[str, ...]]) -> str:
-    """The digest of permissions, whatever their order."""
+    """The digest of permissions, which does not depend on their order."""
     canonical = json.dumps(
         [[action, sorted(set(permissions.get(action, ())))] for action in ACTIONS], separators=(",", ":")
     )
@@ -105,7 +106,7 @@ def narrowed_to(permissions: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def claims_of(device: Device, grant: Grant) -> dict[str, Any]:
-    """The claims of a token that grants this to its device, in the order they are written."""
+    """The claims of a token that grants this to the device, in the order in which they are written."""
     return {
         "iss": ISSUER,
         "sub": device.device_id,
@@ -125,11 +126,12 @@ def claims_of(device: Device, grant: Grant) -> dict[str, Any]:
 
 
 def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Grant, int]:
-    """The device of a token, what it grants, and since when (Unix seconds). Raises NotClaims.
+    """The device id of a token, what it grants, and from when on (Unix seconds). Raises NotClaims.
 
-    `payload` is the token's middle part, `key_id` the key that signed it; `shared`: others have it too.
+    `payload` is the token's middle part, `key_id` the key that signed it; `shared`: other issuers have it,
+    too.
     """
-    claims: _Claims | _CommonClaims
+    claims: _OwnClaims | _OtherIssuerClaims
     try:
         text = base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4))
         claims = _shared.decode(text) if shared else _ours.decode(text)
@@ -143,9 +145,9 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
         raise NotClaims(f'claims that are not those of a token: "{name}" is missing')
     if AUDIENCE not in ((claims.aud,) if isinstance(claims.aud, str) else claims.aud):
         raise NotClaims('claims that are not those of a token: "aud" is for somebody else')
-    # A second that has begun is over for the end of a token, and not yet there for its beginning.
+    # Fractions are rounded so that the token is valid for less time, not more.
     issued_at, expires_at = math.floor(claims.iat), math.floor(claims.exp)
-    # What was renewed from such a token is never issued before it, so that it has its clock.
+    # A token renewed from a foreign issuer's is never issued before it, so it follows that clock, too.
     by_their_clock = shared and (theirs or claims.root != claims.jti)
     begins = math.ceil(max(claims.nbf, claims.iat)) - (CLOCK_AHEAD if by_their_clock else 0)
     some = claims.permissions
@@ -155,7 +157,7 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
     permissions = dict(zip(ACTIONS, filters, strict=True))
     narrowed = claims.narrowed or ""
     if theirs and not narrowed:
-        # Other issuers don't say whether they give all that the device may do: they are taken to give less.
+        # Other issuers don't say whether they grant all that the device may do: assume that it is less.
         narrowed = narrowed_to(permissions)
     grant = Grant(
         token_id=claims.jti,
@@ -173,7 +175,7 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
 
 
 def _fault(words: str) -> str:
-    """Which claim is missing or can't be. The decoder's own words would quote its value."""
+    """Which claim is missing or invalid. The decoder's own text would quote its value."""
     if found := _MISSING.search(words):
         name = f"{found[2]}.{found[1]}" if found[2] else found[1]
         return f'claims that are not those of a token: "{name}" is missing'

@@ -1,8 +1,9 @@
-"""What may stand in the header of a token (JOSE header: RFC 7515, 4), and what to say of one that may not.
+"""What the header of a token may contain (JOSE header: RFC 7515, 4), and what to say of one that is refused.
 
-A header decides nothing: algorithm and keys are ours (RFC 8725, 2.1 and 3.1). Of the tokens that the gateway
-signs itself with a key pair there is one text; whoever else has JWT_SECRET writes his headers as his library
-does, and those are read here. Must not know keys: what is read was signed by us, or is to be refused.
+A header decides nothing: algorithm and keys are given (RFC 8725, 2.1 and 3.1). With a key pair, the gateway's
+own headers have exactly one form for each key. With JWT_SECRET, other issuers write headers as their
+libraries do, and those are read here. Must not know keys: a header that is read here has been signed by us,
+or will be refused.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import re
 from typing import Any
 
 HEADER_BYTES = 2_048
-"""Longest header that is read, in Base64: some twenty times what a library writes."""
+"""Longest header that is read, in bytes of base64url: about twenty times what a library writes."""
 
 _ALGORITHMS = frozenset(
     {"none", "EdDSA", "Ed25519", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512"}
     | {"ES256", "ES384", "ES512", "ES256K", "PS256", "PS384", "PS512"}
 )
-"""Names that may stand in our log: any other is the peer's own text."""
+"""Names that our log may quote; any other text is the peer's own."""
 _BRINGS_A_KEY = ("jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256")
 _TYPES = frozenset({"jwt", "application/jwt"})
 """RFC 7519, 5.1, and RFC 7515, 4.1.9, which leaves out `application/`; media types have no case."""
@@ -27,21 +28,21 @@ _OPENS_AN_OBJECT = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"')
 
 
 class NotHeader(Exception):
-    """This is no header of a token that is taken. The text is for our log, and quotes nothing of it."""
+    """No header of a token that is accepted. The text is for our log, and quotes nothing of it."""
 
 
 def base64url(data: bytes) -> bytes:
-    """Base64 as it stands in a token: RFC 7515, 2."""
+    """Base64url without padding, as in a token (RFC 7515, 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 def written_header(algorithm: str, key_id: str) -> bytes:
-    """The header of the tokens that we sign with this key, as it stands in them."""
+    """The encoded header of the tokens that we sign with this key."""
     return base64url(f'{{"alg":"{algorithm}","kid":"{key_id}","typ":"JWT"}}'.encode())
 
 
 def begins_like_a_header(text: bytes) -> bool:
-    """Whether Base64 text is that of a JSON object: `eyJ`, unless a library wrote blanks or lines into it."""
+    """Whether this base64url text encodes a JSON object: mostly it begins with `eyJ`, if without blanks."""
     if text.startswith(b"eyJ"):
         return True
     head = text[:HEADER_BYTES]
@@ -49,9 +50,9 @@ def begins_like_a_header(text: bytes) -> bool:
 
 
 def read_header(text: bytes, algorithm: str) -> str | None:
-    """The `kid` of a header that says what it has to for this algorithm of ours. Raises NotHeader.
+    """The `kid` of a header that is as it has to be for this algorithm. Raises NotHeader.
 
-    What it has more is ignored (RFC 7515, 4), but for what would change how the token is to be read.
+    Other members are ignored (RFC 7515, 4), except for those that would change how the token has to be read.
     """
     members = _members(text)
     if "crit" in members:
@@ -64,7 +65,7 @@ def read_header(text: bytes, algorithm: str) -> str | None:
     _demand_algorithm(members, algorithm)
     kind = members.get("typ", "JWT")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
-        # What is meant for something else is not to be taken for one of ours (RFC 8725, 3.11).
+        # A JWT of a different type must not pass for a token (RFC 8725, 3.11).
         raise NotHeader('"typ" in its header is not "JWT"')
     key_id = members.get("kid")
     if "kid" in members and not isinstance(key_id, str):
@@ -86,7 +87,7 @@ def _members(text: bytes) -> dict[str, Any]:
         raise NotHeader(f"its header is longer than {HEADER_BYTES:,} bytes")
     try:
         data = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-        # As text, for the parser would try other encodings with bytes.
+        # Decoded first, for with bytes the parser would try other encodings.
         members = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise NotHeader("its header is no JSON object") from None
@@ -96,7 +97,7 @@ def _members(text: bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers would take different ones for what a member says (RFC 7515, 4)."""
+    """Refuse a repeated member, of which different readers would use different ones (RFC 7515, 4)."""
     members = dict(pairs)
     if len(members) < len(pairs):
         raise NotHeader("its header has a member twice")

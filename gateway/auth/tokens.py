@@ -1,9 +1,9 @@
 """The gateway's own tokens (JWT, RFC 7519): they say who a device is, the most it may do, and until when.
 
-Owns every reason why a token is not good. `gateway.auth.signing_keys` signs it and knows by which key it was
-signed; `gateway.auth.token_claims` owns what stands in it, `gateway.auth.token_header` what may stand before
-it and decides nothing (algorithm confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not know files,
-sockets or the policy.
+Owns every reason why a token is not good. `gateway.auth.signing_keys` signs tokens and finds the key that
+signed one; `gateway.auth.token_claims` owns the content of a token; `gateway.auth.token_header` owns its
+header, which decides nothing (against algorithm confusion, `none`, `jku`: RFC 8725, 2.1 and 3.1). It must not
+know files, sockets or the policy.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from gateway.auth.token_header import begins_like_a_header
 from gateway.policy.engine.identity import Device, Grant
 
 TOKEN_BYTES = 32_768
-"""Longest token that is issued, or looked at."""
+"""Longest token that is issued or accepted, in bytes."""
 CHAIN_MAX = 30 * 86_400
-"""JWT_CHAIN_MAX when nothing else is set, in seconds."""
+"""Default of JWT_CHAIN_MAX, in seconds."""
 _GENUINE_MAX = 4_096
+"""Genuine tokens (signed by us) that are remembered."""
 _GENUINE_BYTES_MAX = 4_194_304
-"""Tokens remembered as genuine, and their bytes in all: their claims take a few times this in memory."""
+"""Their length in all, in bytes; what is remembered of them takes a few times as much memory."""
 _BASE64URL = string.ascii_letters.encode() + string.digits.encode() + b"-_"
 """Characters of base64url (RFC 4648, 5), in which the three parts of a JWT are written (RFC 7515, 3.1)."""
 
 
 class TokenFault(StrEnum):
-    """Why a token is not good, as whoever calls a service learns it."""
+    """Why a token is not good, as callers of a service learn it."""
 
     INVALID = "invalid_token"
     EXPIRED = "token_expired"
@@ -58,12 +59,12 @@ class PermissionsTooLong(Exception):
 
 
 class ChainOver(Exception):
-    """The tokens of this chain were renewed for as long as they may be. The text says what to do."""
+    """Tokens of this chain may not be renewed any longer. The text says what to do."""
 
 
 def looks_like_token(password: bytes) -> bool:
-    """Whether this has the form of a JWT. It is taken for one then and for nothing else: no Argon2 is run."""
-    # A stranger's password may have 64 KiB, in which a regular expression searched for milliseconds.
+    """Whether this has the form of a JWT. If so, it is only ever taken for a token, and never hashed."""
+    # A stranger's password may have 64 KiB, which would keep a regular expression busy for milliseconds.
     header, dot, _ = password.partition(b".")
     if not dot or not header or password.translate(None, _BASE64URL) != b"..":
         return False
@@ -72,20 +73,22 @@ def looks_like_token(password: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new token: shown once, and kept by nobody but its device."""
+    """A new token. It is given out once; only its device keeps it."""
 
     token: str = field(repr=False)
     grant: Grant
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What a genuine token says."""
+class _GenuineToken:
+    """What a token that we signed says."""
 
     device_id: str
     grant: Grant
     begins: int
+    """Unix seconds (`nbf`): it is not valid before."""
     size: int
+    """Its length in bytes."""
 
 
 class Tokens:
@@ -100,16 +103,16 @@ class Tokens:
         ttl: int,
         chain_max: int = CHAIN_MAX,
     ) -> None:
-        """`now` gives Unix milliseconds; `ttl` is the longest life of a token in seconds (JWT_TTL).
+        """`now` returns Unix milliseconds. `ttl` is the longest life of a token, in seconds (JWT_TTL).
 
-        `chain_max` is how long a chain of renewals may last, in seconds (JWT_CHAIN_MAX).
+        `chain_max` is how long a chain may last, in seconds (JWT_CHAIN_MAX).
         """
         self._keys = keys
         self._lookup = lookup
         self._now = now
         self._ttl = ttl
         self._chain_max = chain_max
-        self._genuine: OrderedDict[bytes, _Known] = OrderedDict()
+        self._genuine: OrderedDict[bytes, _GenuineToken] = OrderedDict()
         self._genuine_bytes = 0
 
     @property
@@ -118,7 +121,7 @@ class Tokens:
         return self._keys
 
     def use(self, keys: SigningKeys) -> None:
-        """Put other keys in force: a token of a key that is not among them is no token any more."""
+        """Put new keys in force. Tokens signed with a key that is not among them are no longer valid."""
         self._keys = keys
         self._genuine.clear()
         self._genuine_bytes = 0
@@ -134,16 +137,16 @@ class Tokens:
     ) -> Issued:
         """A token for the device, for `ttl` seconds and never for longer than JWT_TTL.
 
-        `permissions` are topic filters by action; they are not judged here. `narrowed`: they are fewer than
-        the device has, so that the token opens sessions of its own on the bus. One that is asked for with a
-        token (`parent`) is issued for no longer than that one was, is of its chain, revoked with it, narrowed
-        as it is, and over when its chain is. Raises PermissionsTooLong, ChainOver, and TokenRefused for a
-        parent whose key is gone.
+        `permissions` are topic filters by action; they are not checked here. `narrowed`: they are fewer than
+        those of the device, so the token opens sessions of its own on the bus. `parent` is the token with
+        which this one was requested, if any: the new one then gets no longer life than the parent had,
+        belongs to its chain, is revoked with it, is narrowed as it is, and ends with its chain. Raises
+        PermissionsTooLong, ChainOver, and TokenRefused for a parent whose key is gone.
         """
         now = self._now() // 1000
         life = self._ttl if ttl is None else min(ttl, self._ttl)
         if parent is not None:
-            # Revoking the parent revokes what was issued since: also where the clock was set back meanwhile.
+            # Revoking the parent revokes what was issued since, even if the clock was set back meanwhile.
             now = max(now, parent.issued_at)
             life = min(life, self._life_after(parent, device, now))
         filters = {action: tuple(permissions.get(action, ())) for action in ACTIONS}
@@ -173,7 +176,7 @@ class Tokens:
         return Issued(token, grant)
 
     def _life_after(self, parent: Grant, device: Device, now: int) -> int:
-        """For how many seconds a token that is issued from this one may be good."""
+        """For how many seconds a token that is renewed from this one may be valid."""
         if why := self._keys.distrust(parent, now):
             raise TokenRefused(TokenFault.INVALID, why, device.device_id)
         chain_seconds_left = parent.chain_began + self._chain_max - now
@@ -182,7 +185,7 @@ class Tokens:
                 "Tokens were renewed from one another for as long as JWT_CHAIN_MAX allows: log in with the "
                 "secret or the certificate."
             )
-        # Else a token of a minute would be one of a day for whoever asks.
+        # No longer than the parent's life, or a token for a minute could be renewed to one for a day.
         return min(chain_seconds_left, parent.expires_at - parent.issued_at)
 
     def _keys_before(self, parent: Grant) -> tuple[str, ...]:
@@ -196,10 +199,10 @@ class Tokens:
         return tuple(key_ids)
 
     def verify(self, token: bytes, digest: bytes | None = None) -> tuple[Device, Grant]:
-        """The device of a token that is good at this moment, and what it grants. Raises TokenRefused.
+        """The device of a token that is valid now, and what the token grants. Raises TokenRefused.
 
-        A token seen before costs no second signature; time, device and revocations are looked at each time.
-        `digest` is the token's SHA-256, of whoever has it at hand.
+        The signature of a token seen before is not verified again; time, device and revocations are checked
+        each time. `digest` is the token's SHA-256, if the caller has it already.
         """
         genuine = self._read(token, digest)
         device_id, grant = genuine.device_id, genuine.grant
@@ -221,10 +224,10 @@ class Tokens:
             raise TokenRefused(TokenFault.REVOKED, "revoked token", device_id)
         return device, grant
 
-    def _read(self, token: bytes, digest: bytes | None) -> _Known:
+    def _read(self, token: bytes, digest: bytes | None) -> _GenuineToken:
         if len(token) > TOKEN_BYTES:
             raise TokenRefused(TokenFault.INVALID, f"a token of more than {TOKEN_BYTES:,} bytes")
-        # By digest, so that no token that could still be used lies about in memory.
+        # Keyed by digest, so that no token that could still be used stays in memory.
         digest = digest or hashlib.sha256(token).digest()
         genuine = self._genuine.get(digest)
         if genuine is not None:
@@ -237,11 +240,12 @@ class Tokens:
             self._genuine_bytes -= self._genuine.popitem(last=False)[1].size
         return genuine
 
-    def _check(self, token: bytes) -> _Known:
-        """What the token says, if it is one of ours.
+    def _check(self, token: bytes) -> _GenuineToken:
+        """What the token says, if we signed it. Raises TokenRefused.
 
-        Not by `jwt.decode`: it takes 2 ms over 32 KiB before it comes to the signature, which anybody can
-        make it do. Here nothing is decoded that is not signed by us, but a short header for the log.
+        `jwt.decode` is not used: it spends 2 ms on 32 KiB before it verifies the signature, and anybody could
+        make it do that. Here nothing is decoded that is not signed by us, except for a short header for the
+        log.
         """
         signed, _, signature = token.rpartition(b".")
         header, _, payload = signed.partition(b".")
@@ -252,4 +256,4 @@ class Tokens:
             )
         except (NotSigned, NotClaims) as error:
             raise TokenRefused(TokenFault.INVALID, str(error)) from None
-        return _Known(device_id, grant, begins, len(token))
+        return _GenuineToken(device_id, grant, begins, len(token))

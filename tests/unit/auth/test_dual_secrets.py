@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 from argon2 import PasswordHasher
 
-from gateway.auth.dual_secrets import MatchedSecret, SecretPairs, hash_beside, match_both
+from gateway.auth.dual_secrets import MatchedSecret, SecretPairs, hash_like, match_both
 from gateway.auth.passwords import PasswordPool, hash_secret
 from gateway.policy.engine.identity import Device
 
 NOW = 1_764_000_000
 OLD, NEW = b"the old secret", b"the new secret"
 CREDENTIAL = hash_secret(OLD)
-BESIDE = hash_beside(NEW, CREDENTIAL)
+BESIDE = hash_like(NEW, CREDENTIAL)
 LAMP = Device(
     "lamp-1",
     (),
@@ -32,7 +32,7 @@ LAMP = Device(
 def test_both_have_the_same_salt_and_parameters_and_other_hashes():
     assert CREDENTIAL.rsplit("$", 1)[0] == BESIDE.rsplit("$", 1)[0]
     assert CREDENTIAL != BESIDE
-    assert hash_beside(OLD, CREDENTIAL) == CREDENTIAL
+    assert hash_like(OLD, CREDENTIAL) == CREDENTIAL
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_one_hash_tells_which_it_is(secret, which, monkeypatch):
 
 def test_a_hash_with_the_parameters_of_before_is_matched_with_those():
     before = PasswordHasher(time_cost=1, memory_cost=1_024, parallelism=2).hash(OLD)
-    beside = hash_beside(NEW, before)
+    beside = hash_like(NEW, before)
     assert "m=1024,t=1,p=2" in beside
     assert match_both(NEW, before, beside) is MatchedSecret.NEXT
 
@@ -65,7 +65,7 @@ def test_a_hash_with_the_parameters_of_before_is_matched_with_those():
 )
 def test_what_is_no_argon2id_hash_can_have_none_beside_it(credential):
     with pytest.raises(ValueError, match="no Argon2id"):
-        hash_beside(NEW, credential)
+        hash_like(NEW, credential)
 
 
 def test_an_edited_row_lets_nobody_in_by_the_next_secret_and_locks_nobody_out():

@@ -12,7 +12,7 @@ from unittest.mock import ANY
 import pytest
 
 from gateway.auth import passwords
-from gateway.auth.dual_secrets import hash_beside
+from gateway.auth.dual_secrets import hash_like
 from gateway.auth.login import Admission, Credentials, Login, LoginRefused
 from gateway.auth.login_queue import HashRequest, Standing
 from gateway.auth.passwords import PasswordPool, VerifiedSecrets, hash_secret
@@ -260,7 +260,7 @@ async def test_a_rehash_while_we_hash_refuses_nobody(registry):
 
 async def test_a_next_secret_that_takes_the_place_of_the_old_one_while_we_hash_is_good(registry):
     """Its time was over, or another login used it: both are no reason to keep a right secret out."""
-    beside = hash_beside(b"the next one", CREDENTIAL)
+    beside = hash_like(b"the next one", CREDENTIAL)
     pair = replace(LAMP, next_credential=beside, overlap_until=registry.now + 60)
     ended = pair.with_next_secret
     registry.devices.devices["lamp-1"] = pair
