@@ -1,8 +1,8 @@
 """The order of acknowledgements (MQTT 5, 4.6), kept by counting.
 
-A receiver acknowledges PUBLISH packets in the order in which they came [MQTT-4.6.0-2, -3]. The other
-side keeps that order for what it gets; what the gateway answers itself must take its place between.
-Counting is enough for that: an answer may go once all messages of its QoS that passed before it are
+A receiver acknowledges PUBLISH packets in the order in which they came [MQTT-4.6.0-2, -3]. The other side
+keeps that order for the messages that pass to it; answers of the gateway's own have to take their place
+between. Counting is enough for that: an answer may go once all messages of its QoS that passed before it are
 acknowledged. No packet identifiers are stored, so nothing grows.
 """
 
@@ -15,35 +15,36 @@ from gateway.mqtt.reason_codes import Reason
 
 
 class Ledger:
-    """What passed in one direction, what was acknowledged, and which of our answers wait."""
+    """Messages of one direction: how many passed, how many were acknowledged, and which of our answers wait.
+
+    The number in a name is the QoS.
+    """
 
     __slots__ = ("_queues", "acked1", "acked2", "completed", "held", "passed1", "passed2", "released")
 
     def __init__(self) -> None:
-        self.passed1 = 0
-        self.passed2 = 0
-        self.acked1 = 0
-        """PUBACKs."""
-        self.acked2 = 0
-        """PUBRECs."""
+        self.passed1 = self.passed2 = 0
+        """PUBLISH packets that passed to the other side."""
+        self.acked1 = self.acked2 = 0
+        """PUBACKs, and PUBRECs, that came back for them."""
         self.released = 0
-        """PUBRELs that went on."""
+        """PUBRELs that passed."""
         self.completed = 0
-        """PUBCOMPs that came back."""
+        """PUBCOMPs that came back for them."""
         self.held = 0
         """How many answers of ours wait."""
-        # By QoS: how many messages go first, and the answer. Made when one has to wait, which is rare.
+        # By QoS: after how many acknowledgements an answer may go, and the answer. Rarely needed.
         self._queues: dict[int, deque[tuple[int, bytes]]] | None = None
 
     def passed(self, qos: int) -> None:
-        """A message of this QoS went on."""
+        """A message of this QoS passed."""
         if qos == 1:
             self.passed1 += 1
         elif qos == 2:
             self.passed2 += 1
 
     def answer(self, qos: int, packet: bytes, most: int) -> bytes:
-        """Our answer to a message that did not go on: `packet` if its turn is now, else nothing yet.
+        """Our answer to a message that did not pass: `packet` if it may go now, else empty, and it waits.
 
         Raises LimitExceeded when `most` answers wait already.
         """
@@ -60,7 +61,7 @@ class Ledger:
         return b""
 
     def acknowledged(self, qos: int) -> bytes:
-        """A message of this QoS was acknowledged: the answers of ours whose turn is now."""
+        """A message of this QoS was acknowledged. Returns the answers of ours that may go now."""
         if qos == 1:
             self.acked1 += 1
             acked = self.acked1
@@ -71,7 +72,6 @@ class Ledger:
             return b""
         queue = self._queues[qos]
         due: list[bytes] = []
-        # In the order in which they came: the first that waits is the first to go.
         while queue and queue[0][0] <= acked:
             due.append(queue.popleft()[1])
         self.held -= len(due)

@@ -1,7 +1,7 @@
 """The data representations of the standard (MQTT 5, 1.5): integers, strings, binary data.
 
-`Reader` walks one packet's body and turns every way of running past its end into MalformedPacket.
-The message path does not use it: see `gateway.connection.one_way_relay`.
+`Reader` reads one packet's body, and raises MalformedPacket wherever that is too short. The fast path of
+messages does not use it: see `gateway.connection.one_way_relay`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ def encode_length(value: int) -> bytes:
 
 
 def read_length(data: bytes | bytearray, pos: int, end: int) -> tuple[int, int] | None:
-    """The Variable Byte Integer at `pos` and the position after it; None when it is cut off.
+    """The Variable Byte Integer at `pos` and the position after it; None when its end has not come.
 
-    A fourth byte with the continuation bit is refused at once: the fifth is not waited for. Raises
-    Unanswerable, for where the next packet begins will never be known.
+    Raises Unanswerable at a fourth byte with the continuation bit: the packet's end can't be known then.
     """
     value = shift = 0
     while pos < end:

@@ -1,8 +1,8 @@
 """From bytes to packets, as strict as the standard.
 
-Each function gets the bytes, and where the packet's body starts and ends. It raises MalformedPacket
-or ProtocolError, LimitExceeded for a packet of more parts than we take, and nothing else; `decode_connect`
-says more.
+Each function gets the bytes, and where the packet's body starts and ends. It raises MalformedPacket or
+ProtocolError, LimitExceeded for a packet with more filters or properties than are accepted, and nothing else;
+`decode_connect` and properties also Unanswerable.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from gateway.mqtt.topics import name_fault
 NO_PROPERTIES: list[Property] = []
 """Shared by all packets without properties. Never appended to."""
 FILTERS_MAX = 4_096
-"""Most topic filters of a packet. To judge one costs 9 µs, and 16 MiB could bring four million."""
+"""Topic filters in one packet. Deciding about one costs 9 µs, and 16 MiB could hold four million."""
 CONNECT_PROPERTIES_MAX = 256
-"""Most properties of a CONNECT, and as many of its will, where nothing else is said."""
+"""Default of the most properties that a CONNECT may have, and as many for its will."""
 _USUAL = {b"\0\x04MQTT\x04": Version.V311, b"\0\x04MQTT\x05": Version.V5}
-"""How the body of nearly every CONNECT begins."""
+"""First bytes of the body of nearly every CONNECT."""
 _NO_MQTT = "the protocol name is not MQTT"
 _DISCOURAGED = frozenset(
     chr(point)
@@ -71,15 +71,16 @@ class ConnectFault(MqttError):
 
 
 def _is_plain(text: bytes) -> bool:
-    """Whether it is nothing but printable ASCII, as most are: there is no fault in it."""
+    """Whether it is printable ASCII only, as most text is: then there is no fault in it."""
     return text.isascii() and text.decode().isprintable()
 
 
 def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTIES_MAX) -> Connect:
-    """A CONNECT's body (MQTT 5, 3.1) with `most` properties, and as many of its will; `data` begins with it.
+    """A CONNECT's body (MQTT 5, 3.1), with at most `most` properties and as many of its will.
 
-    ConnectFault for what Mosquitto 2.1 answers: a level that nobody speaks, an empty client id that may not
-    be, and in MQTT 5 most of what is malformed. Any other MqttError for what it answers by closing.
+    The packet is at the start of `data`. Raises ConnectFault for what Mosquitto 2.1 answers with a CONNACK:
+    an unknown protocol level, an empty client id where there must be one, and in MQTT 5 most of what is
+    malformed; any other MqttError for what Mosquitto answers by closing the connection.
     """
     reader = Reader(data, pos, end)
     level, version = _read_protocol(reader)
@@ -97,7 +98,7 @@ def decode_connect(data: bytes, pos: int, end: int, most: int = CONNECT_PROPERTI
 
 
 def _read_protocol(reader: Reader) -> tuple[int, Version]:
-    """The protocol level as it came, and whose rules that means."""
+    """The protocol level as it came, and the version whose rules apply."""
     pos = reader.pos
     usual = _USUAL.get(reader.data[pos : pos + 7]) if pos + 7 <= reader.end else None
     if usual is not None:
@@ -109,10 +110,10 @@ def _read_protocol(reader: Reader) -> tuple[int, Version]:
     level = reader.byte()
     plain_level = level & ~BRIDGE
     if plain_level not in (3, 4, 5):
-        # Whatever the name is, as on Mosquitto: a client of a version to come may have a different one.
+        # Whatever the name is, as on Mosquitto: a future version may have a different one.
         why = f"the protocol level {level} is none of MQTT 3.1, 3.1.1 and 5"
         raise ConnectFault(why, Reason.UNSUPPORTED_PROTOCOL_VERSION, Version.V5)
-    name = name.partition(b"\0")[0]  # with NULs after it Mosquitto takes it, too
+    name = name.partition(b"\0")[0]  # Mosquitto ignores a NUL and what follows it
     if name not in (b"MQTT", b"MQIsdp"):
         raise Unanswerable(_NO_MQTT)  # [MQTT-3.1.2-1]
     mqtt31 = plain_level == 3
@@ -123,7 +124,7 @@ def _read_protocol(reader: Reader) -> tuple[int, Version]:
 
 
 def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Connect:
-    # What makes a fault unanswerable is written out: a context manager took longer than the reading.
+    # The conversions to Unanswerable are written out: a context manager took longer than the decoding.
     mqtt31 = level & ~BRIDGE == 3
     try:
         flags = reader.byte()
@@ -147,7 +148,7 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
     if not _is_plain(client_id) and (fault := _text_fault(client_id) or _character_fault(client_id)):
         raise MqttError(f"the client id {fault}", Reason.CLIENT_IDENTIFIER_NOT_VALID)
     if not client_id and version is Version.V311 and (mqtt31 or not flags & 0x02):
-        # Before all that follows it, as on Mosquitto; [MQTT-3.1.3-8] of 3.1.1.
+        # Before anything after the client id is read, as on Mosquitto; [MQTT-3.1.3-8] of 3.1.1.
         why = "MQTT 3.1 knows no empty client id" if mqtt31 else "an empty client id needs a clean session"
         raise ConnectFault(why, Reason.CLIENT_IDENTIFIER_NOT_VALID, version)
     will = _read_will(reader, flags, version, most) if flags & 0x04 else None
@@ -187,8 +188,8 @@ def _read_connect(reader: Reader, level: int, version: Version, most: int) -> Co
 def _credential_31(reader: Reader) -> bytes | None:
     """A user name or a password of MQTT 3.1; None where it lets a client set the flag and send none.
 
-    (3.1, Connect flags.) Mosquitto takes one that is cut there for none, too, and its length for read: more
-    bytes are bytes after the end.
+    (3.1, Connect flags.) As on Mosquitto, one that is cut off counts as none, and its length as read: if
+    bytes follow, the packet is malformed.
     """
     try:
         return reader.binary()
@@ -210,7 +211,7 @@ def _read_will(reader: Reader, flags: int, version: Version, most: int) -> Will:
 
 
 def _text_fault(text: bytes) -> str:
-    """What makes it no UTF-8 Encoded String, as the end of a sentence; empty if it is one."""
+    """Why it is not a UTF-8 Encoded String, as the end of a sentence; empty if it is one."""
     try:
         decode_utf8(text)
     except MalformedPacket as error:
@@ -219,15 +220,15 @@ def _text_fault(text: bytes) -> str:
 
 
 def _character_fault(text: bytes) -> str:
-    """The same of characters that the standard advises against (MQTT 5, 1.5.4): Mosquitto takes none of them.
+    """The same for characters that the standard advises against (MQTT 5, 1.5.4), and Mosquitto refuses.
 
-    In a topic or a filter it is the bus that looks for them.
+    In the topic or filter of a later packet the bus itself looks for them.
     """
     return "" if _DISCOURAGED.isdisjoint(text.decode()) else "holds a control character or a non-character"
 
 
 def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list[Property]:
-    """Of a CONNECT or its will, with a look at their values: the bus sees them after the login only."""
+    """The properties of a CONNECT or its will, with their values checked: the bus sees them too late."""
     properties = read_properties(reader, allowed, most, check_text=_check_text)
     for prop in properties:
         if fault := value_fault(prop):
@@ -236,25 +237,25 @@ def _read_properties(reader: Reader, allowed: frozenset[int], most: int) -> list
 
 
 def _properties_of(reader: Reader, allowed: frozenset[int]) -> list[Property]:
-    """Of a packet after the CONNECT: the bus looks at the texts, unless it never sees the packet."""
+    """The properties of a later packet. Their texts are checked by the bus, if it gets the packet."""
     start = reader.pos
     try:
         return read_properties(reader, allowed)
     except MqttError:
-        # Something is wrong with them: is bad text, to which Mosquitto says nothing, met before it?
+        # Something is wrong with them. If a bad text comes first, Mosquitto closes without an answer.
         reader.pos = start
         read_properties(reader, allowed, check_text=_check_text)
         raise
 
 
 def _check_text(text: bytes) -> None:
-    """Bad text is judged where it stands, before what is wrong after it; Mosquitto says nothing to it."""
+    """Raise Unanswerable for a bad text: as soon as it is read, before what is wrong after it."""
     if fault := _text_fault(text) or _character_fault(text):
         raise Unanswerable(f"a property {fault}")
 
 
 def decode_connack(data: bytes, pos: int, end: int, version: Version) -> Connack:
-    """A CONNACK's body (MQTT 5, 3.2). An answer in the form of 3.1.1 to a v5 CONNECT is read too."""
+    """A CONNACK's body (MQTT 5, 3.2). To a v5 CONNECT it may also have the form of 3.1.1."""
     reader = Reader(data, pos, end)
     flags = reader.byte()
     code = reader.byte()
@@ -296,7 +297,7 @@ def decode_publish(data: bytes, pos: int, body_at: int, end: int, version: Versi
 
 
 def decode_subscribe(data: bytes, pos: int, end: int, version: Version, *, filters_min: int = 1) -> Subscribe:
-    """A SUBSCRIBE's body (MQTT 5, 3.8) with `filters_min` topic filters: MQTT 3.1 asks for none."""
+    """A SUBSCRIBE's body (MQTT 5, 3.8) with at least `filters_min` topic filters: 0 in MQTT 3.1."""
     reader = Reader(data, pos, end)
     packet_id, properties = _read_head(reader, IN_SUBSCRIBE, version)
     # 3.1.1 knows the two QoS bits only; v5 reserves the two upper ones [MQTT-3.8.3-5].
@@ -330,7 +331,7 @@ def decode_unsubscribe(
 
 
 def decode_auth(data: bytes, pos: int, end: int) -> Auth:
-    """An AUTH's body (MQTT 5, 3.15.2). An empty one means success and nothing more."""
+    """An AUTH's body (MQTT 5, 3.15.2). An empty one means success."""
     if pos == end:
         return Auth(Reason.SUCCESS, None, b"")
     reader = Reader(data, pos, end)
@@ -343,7 +344,7 @@ def decode_auth(data: bytes, pos: int, end: int) -> Auth:
 
 
 def decode_disconnect(data: bytes, pos: int, end: int) -> int | None:
-    """The Session Expiry Interval of a client's DISCONNECT (MQTT 5, 3.14.2.2.2); None when it names none."""
+    """A client DISCONNECT's Session Expiry Interval in seconds (MQTT 5, 3.14.2.2.2); None for none."""
     reader = Reader(data, pos, end)
     if reader.left < 2:
         return None
@@ -361,12 +362,12 @@ def _count_filter(count: int) -> None:
 
 
 def _read_head(reader: Reader, allowed: frozenset[int], version: Version) -> tuple[int, list[Property]]:
-    """What opens SUBSCRIBE and UNSUBSCRIBE, where Mosquitto calls every fault malformed."""
+    """The beginning of a SUBSCRIBE or UNSUBSCRIBE, where Mosquitto answers every fault as malformed."""
     try:
         packet_id = _nonzero(reader.two_bytes())
         if version is not Version.V5:
             return packet_id, NO_PROPERTIES
-        # Their texts come before the filters, in which something may be wrong, too.
+        # Bad text here comes before any fault in the filters.
         return packet_id, read_properties(reader, allowed, check_text=_check_text)
     except ProtocolError as error:
         raise MalformedPacket(str(error)) from None

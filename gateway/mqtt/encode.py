@@ -1,4 +1,4 @@
-"""From packets to bytes: only what the gateway says itself, or must say in other words."""
+"""From packets to bytes: only those that the gateway sends itself, or has to change."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def encode_publish(first_byte: int, topic: bytes, packet_id: int, properties: by
     ident = packet_id.to_bytes(2, "big") if first_byte & 6 else b""
     size = len(topic)
     length = encode_length(2 + size + len(ident) + len(properties) + len(payload))
-    # At once: by `framed` and `encode_binary` a long payload would be copied twice more.
+    # Joined once: `framed` and `encode_binary` would copy a long payload twice more.
     head = (bytes((first_byte,)), length, size.to_bytes(2, "big"), topic, ident, properties, payload)
     return b"".join(head)
 
 
 def encode_ack(kind: PacketType, packet_id: int, code: int = 0, explanation: str = "") -> bytes:
-    """A PUBACK, PUBREC or PUBCOMP (MQTT 5, 3.4.2). Without a code it is that of 3.1.1 too."""
+    """A PUBACK, PUBREC or PUBCOMP (MQTT 5, 3.4.2). Without a code it is valid in 3.1.1 too."""
     body = packet_id.to_bytes(2, "big")
     if code:
         body += bytes((code,))

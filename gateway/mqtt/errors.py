@@ -10,7 +10,7 @@ from gateway.mqtt.reason_codes import Reason
 
 
 class MqttError(Exception):
-    """A connection can't go on. `reason` is what a v5 peer learns."""
+    """A connection can't go on. `reason` is the code that a v5 peer gets."""
 
     reason: Reason = Reason.UNSPECIFIED_ERROR
 
@@ -33,7 +33,7 @@ class ProtocolError(MqttError):
 
 
 class Unanswerable(MqttError):
-    """The connection ends without a word, as on Mosquitto: it is no packet, no CONNECT, or a second one."""
+    """Closed without an answer, as on Mosquitto: what came is not MQTT, not a CONNECT, or a second one."""
 
     reason = Reason.PROTOCOL_ERROR
 
@@ -45,16 +45,16 @@ class PacketTooLarge(MqttError):
 
 
 class PacketOverLimit(PacketTooLarge):
-    """The same, where the limit is one of ours (acl/limits.toml), of which a peer knows nothing."""
+    """The same, where the limit is the gateway's own (acl/limits.toml), which the peer was not told."""
 
 
 class LimitExceeded(MqttError):
-    """A peer went over a bound of ours (acl/limits.toml)."""
+    """A peer exceeded a limit of the gateway (acl/limits.toml)."""
 
     reason = Reason.QUOTA_EXCEEDED
 
 
 class Refused(MqttError):
-    """The gateway decided against it: the reason code says on what ground."""
+    """The gateway refused something, and ends the connection for it; the reason code says why."""
 
     reason = Reason.NOT_AUTHORIZED

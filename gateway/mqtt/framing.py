@@ -3,8 +3,8 @@
     first byte | Remaining Length, 1 to 4 bytes | body
     pos                                          body_at end
 
-Of packet types it knows only which flags they have. `gateway.connection.one_way_relay` has the same written
-out in its loop, where a call for each packet would be felt; a test holds the two together.
+Of packet types it knows only which flags they have. `gateway.connection.one_way_relay` has the same inlined
+in its loop, where a call for each packet would be measurable; a test compares the two.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _REFUSED_BEFORE_FLAGS = frozenset({0, 2, 15})
 
 
 def packet_at(data: bytes | bytearray, pos: int) -> tuple[int, int] | None:
-    """Where the body of the packet at `pos` begins, and where it ends; None while its header is not whole.
+    """Where the body of the packet at `pos` begins and ends; None while its fixed header is incomplete.
 
-    The end may lie beyond what is there yet. Raises Unanswerable for a length of more than four bytes.
+    The end may lie beyond `data`. Raises Unanswerable for a length of more than four bytes.
     """
     length = read_length(data, pos + 1, len(data))
     if length is None:
@@ -32,9 +32,9 @@ def packet_at(data: bytes | bytearray, pos: int) -> tuple[int, int] | None:
 
 
 def first_packet(data: bytes | bytearray, most: int, too_long: str) -> tuple[int, int] | None:
-    """Where the body of the packet at the beginning begins and ends; None while it is not whole.
+    """Where the body of the packet at the start of `data` begins and ends; None while it is incomplete.
 
-    Raises PacketTooLarge, with those words, from its header alone: more than `most` bytes are not waited for.
+    Raises PacketTooLarge with the text `too_long` as soon as its header says that it has over `most` bytes.
     """
     if len(data) >= 2 and data[1] < 0x80:
         found: tuple[int, int] | None = (2, 2 + data[1])  # as most are

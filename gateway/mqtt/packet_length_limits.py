@@ -1,6 +1,6 @@
-"""How long a packet may be: what its fixed header alone says (MQTT 5, 2.1.4).
+"""How long a packet of each type may be, which can be checked by its fixed header alone (MQTT 5, 2.1.4).
 
-As Mosquitto 2.1 reads it, whose bounds for these types no setting changes.
+The bounds are those that Mosquitto 2.1 has built in.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from gateway.mqtt.data_types import encode_length
 from gateway.mqtt.packets import PacketType, Version
 
 _REMAINING_LENGTH_MAX = 268_435_455
-"""The longest remaining length there can be (MQTT 5, 1.5.5)."""
+"""Largest Remaining Length there can be, in bytes (MQTT 5, 1.5.5)."""
 _EMPTY = frozenset({PacketType.PINGREQ, PacketType.PINGRESP})
 _IDENTIFIER = frozenset(
     {PacketType.PUBACK, PacketType.PUBREC, PacketType.PUBREL, PacketType.PUBCOMP, PacketType.UNSUBACK}
 )
-"""Of the packet identifier in MQTT 3.1.1, and nothing more."""
+"""In MQTT 3.1.1 their body is the packet identifier alone."""
 _LONGEST: dict[int, int] = {
     **dict.fromkeys((*_IDENTIFIER, PacketType.DISCONNECT), 10_000),
     **dict.fromkeys((PacketType.CONNECT, PacketType.AUTH), 100_000),
 }
-"""Of types that say little, what Mosquitto takes."""
+"""Largest Remaining Length by packet type, in bytes. What is not here has no such bound."""
 _FILTERS = frozenset({PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE})
 _FILTERS_BYTES_MAX = 100_000
-"""Bytes of either in MQTT 5. Older clients may list as many filters as fit the bus's max_packet_size."""
+"""Largest Remaining Length of those two in MQTT 5, in bytes. In older versions there is no such bound."""
 
 
 def may_be_as_long(first: int, size: int, version: Version) -> bool:
@@ -40,9 +40,9 @@ def may_be_as_long(first: int, size: int, version: Version) -> bool:
 
 
 def longest_packet(announced: int) -> int:
-    """The bytes of the longest packet that fits a Maximum Packet Size of Mosquitto.
+    """Bytes of the longest packet that Mosquitto accepts when it announces this Maximum Packet Size.
 
-    It counts one byte of the fixed header, which has two to five.
+    Mosquitto counts one byte of the fixed header, which has two to five.
     """
     remaining = min(announced - 1, _REMAINING_LENGTH_MAX)
     return 1 + len(encode_length(remaining)) + remaining

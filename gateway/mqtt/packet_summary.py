@@ -1,7 +1,7 @@
-"""What can be shown of a packet to whoever looks at a device: its header, and never a payload or a secret.
+"""What a trace shows of a packet: its header, and never a payload or a secret.
 
-Must not know what is decided about it. A packet comes with its beginning only, of as many bytes as hold the
-longest header, and is read as far as that goes: what is malformed is said to be that, and nothing more of it.
+Must not know what is decided about it. Of each packet only the beginning is kept, as many bytes as the
+longest header has, and read as far as it goes. Of a malformed packet only the fault is shown.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from gateway.mqtt.packets import Connect, PacketType, Publish, Version, Will
 from gateway.mqtt.properties import Property, PropertyId, find, find_number
 
 HEAD_BYTES_MAX = 65_536 + 512
-"""Bytes of a packet that are kept: a topic has 65,535 at most."""
+"""Bytes of a packet that are kept, at most: a topic has up to 65,535."""
 TEXT_MAX = 1_024
-"""Characters of a topic, a topic filter or a client id that are shown."""
+"""Characters of a topic, a topic filter or a client id that are shown, at most."""
 _FILTERS_MAX = 32
+"""Topic filters, codes or properties of a packet that are shown, at most."""
 _CODE_AT = {
     PacketType.PUBACK: 2,
     PacketType.PUBREC: 2,
@@ -38,8 +39,10 @@ _NUMBERED = frozenset(
         PacketType.UNSUBACK,
     }
 )
+"""Packet types whose body begins with a packet identifier, beside PUBLISH and (UN)SUBSCRIBE."""
 
 Shown = dict[str, object]
+"""What is shown of a packet: field names and values, as they become JSON."""
 
 
 class Packet:
@@ -62,7 +65,7 @@ class Packet:
 
     @property
     def fingerprint(self) -> tuple[int, bytes]:
-        """Equal for a packet that passed as it came."""
+        """To recognise a packet that passed unchanged: its size and first 256 bytes."""
         return self.size, self.head[:256]
 
 
@@ -74,9 +77,9 @@ class PacketReader:
     def __init__(self) -> None:
         self._head = bytearray()
         self._missing = -1
-        """Bytes of the packet that are still to come; -1 while its header is not whole."""
+        """Bytes of the packet that are still to come; -1 while its fixed header is incomplete."""
         self.lost = False
-        """Nothing more can be read: what came is no MQTT."""
+        """Whether nothing more can be read, because what came is not MQTT."""
 
     def feed(self, chunk: bytes) -> Iterator[Packet]:
         """The packets that end in this chunk."""
@@ -221,7 +224,7 @@ def _will(will: Will | None) -> Shown:
 
 
 def _properties(properties: list[Property]) -> Shown:
-    """By name alone: what a user property says may be anybody's secret."""
+    """Names only: the value of a user property may be a secret."""
     if not properties:
         return {}
     names = [_name(prop.identifier) for prop in properties[:_FILTERS_MAX]]
@@ -236,6 +239,6 @@ def _name(identifier: int) -> str:
 
 
 def text(data: bytes) -> str:
-    """Words of a peer, bounded; what is no UTF-8 is shown as it stands."""
+    """Text from a peer, at most `TEXT_MAX` characters; bytes that are not UTF-8 are shown as escapes."""
     shown_text = data[: TEXT_MAX * 4].decode("utf-8", "backslashreplace")
     return shown_text if len(shown_text) <= TEXT_MAX else f"{shown_text[:TEXT_MAX]}…"

@@ -1,6 +1,6 @@
-"""The packets that are taken apart: CONNECT, CONNACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, AUTH.
+"""The packets that are decoded: CONNECT, CONNACK, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, AUTH.
 
-All others pass as bytes, of which at most the packet identifier is looked at.
+All others stay bytes, of which a few are read where they stand: a packet identifier, or a reason code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PacketType(IntEnum):
 
 
 BRIDGE = 0x80
-"""The bit of the protocol level by which a Mosquitto says to a different one that it is a bridge."""
+"""The bit of the protocol level by which a Mosquitto that connects to another says it is a bridge."""
 
 
 class Version(IntEnum):

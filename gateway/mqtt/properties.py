@@ -1,7 +1,7 @@
-"""MQTT 5 properties (2.2.2): walked, never interpreted further than needed.
+"""MQTT 5 properties (2.2.2), decoded no further than needed.
 
-Properties keep their order, their duplicates and their bytes: a list of (identifier, bytes as they
-came), so that what we do not change can't be changed. User properties in a dict would lose both.
+Properties keep their order, their duplicates and their bytes, in a list, so that what the gateway does not
+mean to change stays as it came. User properties in a dict would lose order and duplicates.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PropertyId(IntEnum):
     MAXIMUM_PACKET_SIZE = 0x27
 
 
-# How long each property's value is (MQTT 5, table 2-4): a count of bytes, or one of three encodings.
+# How long each property's value is (MQTT 5, table 2-4): bytes if positive, else one of three encodings.
 _VARIABLE, _STRING, _PAIR = -1, -2, -3
 _FORM = {
     0x01: 1,
@@ -98,7 +98,7 @@ class Property(NamedTuple):
 
 
 PROPERTIES_MAX = 4_096
-"""Most properties of a packet. One costs 2 µs, and a packet of 16 MiB could bring three million."""
+"""Properties of one packet, at most. One costs 2 µs, and a packet of 16 MiB could hold three million."""
 
 
 def read_properties(
@@ -112,8 +112,8 @@ def read_properties(
     `check_text` gets each text once it is read, and may raise MqttError. Raises MalformedPacket for an
     unknown identifier, LimitExceeded for more than `most`, and when all could be read, ProtocolError for
     one that may not stand in this packet or stands twice (MQTT 5, 2.2.2.2). Where a value runs over the
-    end of the list, what follows is read as properties until a fault is found, which the end of the
-    packet is: so does Mosquitto, and it is the fault found that it answers.
+    end of the list, what follows is read as properties until a fault is found, at the latest at the end of
+    the packet: Mosquitto does the same, and answers that fault.
     """
     size = reader.length()
     if size == 0:
@@ -143,7 +143,7 @@ def read_properties(
 
 
 def value_fault(prop: Property) -> str:
-    """What is wrong with its value, as Mosquitto 2.1 looks at it; empty if nothing is."""
+    """What Mosquitto 2.1 finds wrong with its value; empty if nothing."""
     if prop.identifier in _ZERO_OR_ONE and prop.value[0] > 1:
         return "a property that has to be 0 or 1 is not"
     if prop.identifier in _NEVER_ZERO and not any(prop.value):
@@ -187,7 +187,7 @@ def find_number(properties: list[Property], identifier: int, default: int) -> in
 
 
 def join(properties: list[Property], *more: bytes, without: frozenset[int] = frozenset()) -> bytes:
-    """The property list on the wire, its length first: what is kept as it came, then `more`."""
+    """The property list on the wire, with its length: `properties` as they came, then `more`."""
     body = b"".join([prop.raw for prop in properties if prop.identifier not in without] + list(more))
     return encode_length(len(body)) + body
 

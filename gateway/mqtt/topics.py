@@ -1,9 +1,9 @@
 """Topic names and topic filters: what is valid, what matches, what covers (MQTT 5, 4.7 and 4.8.2).
 
-Text in, answers out; the bytes are decoded by `gateway.mqtt.data_types`. It knows nothing of rules,
-roles and placeholders, which are `gateway.policy.engine`'s. Everything here walks the levels once, in a loop:
-no recursion (CVE-2019-11779: a filter of 65,000 slashes overflows the stack) and no regular
-expression (GHSA-2hjf-7455-w946: a filter as a regex bomb).
+Works on text; `gateway.mqtt.data_types` decodes the bytes. It knows nothing of rules, roles and placeholders,
+which are `gateway.policy.engine`'s. Everything here goes through the levels once, in a loop: no recursion
+(CVE-2019-11779: a filter of 65,000 slashes overflows the stack) and no regular expression
+(GHSA-2hjf-7455-w946: a filter as a regex bomb).
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def depth_fault(topic: str) -> str | None:
 
 
 def unshared(topic_filter: str) -> str:
-    """The filter that decides which messages come: what stands after `$share/<group>/`, else itself.
+    """The filter that decides which messages are delivered: what follows `$share/<group>/`, else all of it.
 
-    For valid filters. Only one `$share/<group>/` is taken away: after it `$share` is a level like others.
+    For valid filters. Only one `$share/<group>/` is removed: after it `$share` is a level like others.
     """
     if topic_filter.startswith("$share/"):
         return topic_filter.split("/", 2)[2]
@@ -81,7 +81,7 @@ def split_filter(topic_filter: str, most: int = -1) -> tuple[list[str], bool]:
 
 
 def join_filter(levels: list[str], *, open_end: bool) -> str:
-    """What `split_filter` took apart, in the shorter form: filters that cover each other become equal."""
+    """Join what `split_filter` split, in the shorter form: filters that cover each other become equal."""
     if open_end and levels[-1] == "+" and len(levels) == 1 + (levels[0] == ""):
         levels = levels[:-1]
     return "/".join([*levels, "#"] if open_end else levels)

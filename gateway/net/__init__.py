@@ -1,5 +1,5 @@
 """The only sockets of the data path, and the only tasks.
 
-Thin: what a byte means and what is allowed is decided in `gateway.connection`; here commands are carried
-out and errors of the operating system become events.
+Thin: `gateway.connection` decides what bytes mean and what is allowed. Here its commands are carried out, and
+what happens on sockets becomes events.
 """

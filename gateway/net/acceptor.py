@@ -1,9 +1,9 @@
 """A port that peers connect to, for devices and for HTTP alike: listens, accepts, and bounds TLS handshakes.
 
-    accept ──is it a proxy? its PROXY header──► welcome ──its turn──► TLS handshake ──► a connection
+    accept ──PROXY header, from a proxy──► handle_peer ──its turn──► TLS handshake ──► a connection
 
-Owns the listening sockets, and which certificates new connections see. Must not know what is served:
-`gateway.net.device_port` and `gateway.http.server` give it what becomes of a peer.
+Owns the listening sockets, and which certificates new connections get. Must not know what is served:
+`gateway.net.device_port` and `gateway.http.server` give it a `PeerHandler`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import Address, IPNetwork, is_loopback
 
 ACCEPTS_AT_ONCE = 32
-"""Connections accepted in one turn of the loop: each takes some twenty microseconds."""
+"""Connections accepted in one iteration of the loop: each takes some twenty microseconds."""
 _NO_SOCKET = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""The system is out of file descriptors or memory, whichever peer it is."""
 _PAUSE_SECONDS = 1.0
-"""Seconds without accepting when the system gives no socket."""
+"""Without accepting, after the system gave no socket."""
 _SHUTDOWN_DEADLINE = 2.0
-"""For a TLS peer to answer our goodbye, in seconds."""
+"""Seconds for a TLS peer to answer our close_notify."""
 
 _log = get_logger()
 
 
 class PeerHandler(Protocol):
-    """What becomes of a peer."""
+    """Says what is to be done with a peer."""
 
     def __call__(self, peer: socket.socket, address: Address, since: float, /) -> PendingHandshake | None:
-        """Who it is to become; None when there is no room, and the peer is closed then.
+        """Return what begins its handshake; None when there is no room, and the peer is closed then.
 
         `since` is when it connected, by the loop's clock: its deadlines count from there.
         """
@@ -57,16 +58,16 @@ class Acceptor:
         proxies: Sequence[IPNetwork] = (),
         accepts_at_once: int = ACCEPTS_AT_ONCE,
     ) -> None:
-        """`now` is the loop's clock. At most `accepts_at_once` are taken in in one turn of the loop.
+        """`now` is the loop's clock. At most `accepts_at_once` are accepted in one iteration of the loop.
 
         From peers in `proxies` a PROXY header is demanded, within `patience` seconds, and the address that it
-        names is the peer's from then on; but not for `loopback_only`, which the TCP peer is judged by.
+        names is the peer's from then on. `loopback_only` goes by the address of the TCP connection.
         """
         self._handle_peer = handle_peer
         self.tls = tls
-        """Replace it to let new connections see other certificates."""
+        """May be replaced: new connections then get its certificates."""
         self.before_peer: Sequence[Callable[[], None]] = ()
-        """Called before anything is done for a peer, as the handshake of TLS with its random numbers."""
+        """Called before each handshake, which draws random numbers and takes time of the loop."""
         self._backlog = backlog
         self._accepts_at_once = accepts_at_once
         self._here_only = loopback_only
@@ -110,7 +111,7 @@ class Acceptor:
                 return
             except OSError as error:
                 if error.errno not in _NO_SOCKET:
-                    continue  # of that peer alone (accept(2), "Error handling"); the next may be there
+                    continue  # it concerns that peer alone (accept(2), "Error handling")
                 self._pause_accepting(server, error)
                 return
             try:
@@ -166,7 +167,7 @@ class Acceptor:
             raise
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop listening, and end all that is pending."""
         for server in self._sockets:
             asyncio.get_running_loop().remove_reader(server.fileno())
             server.close()

@@ -1,21 +1,22 @@
 """Limits the decryption work that a peer can cause without sending application data.
 
-Owns how much of what came from the socket OpenSSL sees at a time, the count of bytes that it took
-against those that it gave, and the end of a peer for whom these differ by too much. Must not know what
-the data means.
+Bytes are unproductive if OpenSSL took them and no application data came of them: KeyUpdates, empty records,
+padding. What a record needs beside its data is its overhead, and does not count. Owns how much of what came
+from the socket OpenSSL gets at a time, the count of unproductive bytes, and the end of a peer that sends too
+many. Must not know what the data means.
 
 OpenSSL takes all that it can get until a record yields data. A quarter of a megabyte of KeyUpdates is one
 call to it and a third of a second of work, and neither `data_received` nor any limit of MQTT sees them. So
-the gateway's contexts make TLS objects that give OpenSSL what came in portions:
+the gateway's contexts make TLS objects that give OpenSSL what came bit by bit:
 
-- to a stranger, who has not shown who it is, record by record: after so many empty ones, or so much
-  overhead, it is out;
-- to an authenticated peer in portions. They grow while they yield, and shrink to the least when they do not;
-  once one was slow and yielded little, all stay small for a while: sixty such peers cost a little each;
-- to no connection that is being closed: what still comes is dropped as it came.
+- from a stranger, a peer that is not authenticated, record by record: after too many empty ones, or too much
+  overhead, its connection ends (`gateway.net.tls_record_counter`);
+- from an authenticated peer in portions. They grow while they yield data, and shrink when they do not; once
+  one was slow and mostly unproductive, those of all connections stay small for a while;
+- from a connection that is being closed nothing: what still comes is dropped undecrypted.
 
-What is too much for one turn waits until the next in the buffer it came in, and the socket is not read
-meanwhile, so that a peer's end is never seen before its last bytes.
+What is too much for one iteration of the event loop stays in the buffer it came in, and the socket is not
+read meanwhile, so that a peer's end is never seen before its last bytes.
 """
 
 from __future__ import annotations
@@ -31,55 +32,56 @@ from gateway.net.tls_portions import PORTION_MIN, PortionCap
 from gateway.net.tls_record_counter import OVERHEAD, OVERHEAD_OLDER, RecordCounter, TooLittleData
 
 _RECORD_MAX = 16_640
-"""Bytes of data in one record at most, with room."""
+"""Bytes of data in one record, at most: 16,384 (RFC 8446, 5.1) and some room."""
 _HANDSHAKE_PORTION = 4_096
-"""Bytes of records that one step of the handshake gets: most often a whole flight of the client."""
+"""Bytes of records that one step of the handshake gets: mostly a whole flight of the client."""
 _STRANGER_RECORDS = 64
-"""Records of a stranger that are decrypted in one turn."""
+"""Records of a stranger that are decrypted in one iteration of the loop."""
 
 UNPRODUCTIVE_MAX = 24_576
-"""Bytes that may yield no data. Must exceed one record, as an unfinished record also yields nothing yet."""
+"""Unproductive bytes that end a connection: more than a record, for an incomplete one yields nothing."""
 _FORGIVEN_PER_SECOND = 4_096
-"""Idle bytes that are forgiven each second: padded records, a KeyUpdate now and then."""
+"""Unproductive bytes that are forgiven each second: padded records, a KeyUpdate now and then."""
 _DATA_PER_FORGIVEN = 4_096
-"""One idle byte is forgiven per 4,096 bytes of data."""
+"""Bytes of data for which one unproductive byte is forgiven."""
 _UNFINISHED_SHIFT = 4
-"""Right shift: only 1/16 of what may be an unfinished record counts against the turn. If all were KeyUpdates,
-four connections would hold the loop for 80 ms; their device's budget for the second bounds them."""
-_TURN_RECORDS = 1_536
-"""Records of an authenticated peer that are decrypted in one turn, when more than a portion waits."""
+"""Right shift: only 1/16 of what may be an incomplete record counts for the iteration. If all were
+KeyUpdates, four connections would block the loop for 80 ms; the budget of their device bounds them."""
+_ITERATION_RECORDS = 1_536
+"""Records of an authenticated peer decrypted in one iteration, when more than a portion waits."""
 _MANY_RECORDS = 256
-"""Records in one portion that cost as much as a slice of messages, whatever they yield: after them others
-come first, and the next portions are small."""
+"""Records in one portion that cost as much as a slice of messages, whatever they yield: after them the
+connection awaits its turn, and its next portions are small."""
 
 _CLOSE_NOTIFY_MAX = 1_024
-"""Bytes in which the peer's close_notify is looked for."""
+"""Bytes in which the peer's close_notify is looked for, at most."""
 _DROPPED_MAX = 262_144
-"""Bytes that may come after our close_notify."""
+"""Bytes that may come after our close_notify; then the connection is cut."""
 _READ_HIGH_WATER, _READ_LOW_WATER = 64, 16
-"""Bytes left over that stop reading of the socket, and resume it. Fewer can be an unfinished header."""
+"""Bytes left undecrypted at which reading of the socket stops and resumes. Fewer may be part of a header."""
 
 
 class BoundedSSLObject(ssl.SSLObject):
-    """The TLS of one peer. What a loop reads through it is bounded."""
+    """The TLS of one peer, with a bound on the work of one `read`."""
 
     _budget: PeerBudget | None = None
     _transport: asyncio.Transport | None = None
     _is_strict = True
-    """Whether `read` looks twice: the peer is a stranger, waits for its turn, or is being closed."""
+    """Whether `read` takes the strict way: a stranger, or a peer that awaits its turn or is being closed."""
     _is_awaiting_turn = False
     _dropped = _unproductive = 0
     _forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory
     _record_overhead = OVERHEAD_OLDER
     _portion = PORTION_MIN
+    """Bytes that OpenSSL gets at a time from this peer, once authenticated."""
     _last: ssl.SSLError | bytes | None = None
-    """What comes when the data in front of it was read: b"" for the peer's end, or its fault."""
+    """What follows the data that was just returned: b"" for the peer's close, or the error of its fault."""
 
     def attach(self, incoming: ssl.MemoryBIO, cap: PortionCap) -> None:
-        """Before the handshake: what arrives comes in here."""
+        """Set it up, before the handshake. `incoming` is what the loop writes received bytes to."""
         self._incoming, self._cap = incoming, cap
         self._take: Callable[[int], bytes] = self._sslobj.read  # type: ignore[attr-defined]
-        """OpenSSL's own. A bound method of ours would be a cycle, and each connection garbage for a while."""
+        """OpenSSL's own `read`. A bound method of this object would be a reference cycle."""
         # Bound to the C methods themselves: SSLObject's wrappers cost a call.
         self.write, self.pending = self._sslobj.write, self._sslobj.pending  # type: ignore[attr-defined, method-assign]
         self.getpeercert = self._sslobj.getpeercert  # type: ignore[attr-defined, method-assign]
@@ -87,22 +89,22 @@ class BoundedSSLObject(ssl.SSLObject):
         """Counts a stranger's records; None once the peer is authenticated."""
 
     def handshake_done(self, transport: asyncio.Transport) -> None:
-        """The handshake is done. From now on more may arrive than one turn can process."""
+        """The handshake is done. From now on more may arrive than one iteration can process."""
         self._transport = transport
         transport.set_read_buffer_limits(_READ_HIGH_WATER, _READ_LOW_WATER)  # type: ignore[attr-defined]
 
     def peer_is_authenticated(self, budget: PeerBudget | None = None) -> None:
-        """The peer has shown who it is. What its TLS costs is set against `budget` from now on."""
+        """The peer is authenticated: unproductive bytes count against `budget` from now on."""
         self._counter = None
         self._budget = budget
         self._record_overhead = OVERHEAD.get(self._sslobj.version(), OVERHEAD_OLDER)  # type: ignore[attr-defined]
         self._forgiven_at = time.monotonic()
-        # What waits is read before the socket is, lest the peer's end overtake it.
+        # What waits is read before the socket is, so that the peer's end does not overtake it.
         if not self._is_awaiting_turn and not self._incoming.pending:
             self._leave_strict_mode()
 
     def stop_decrypting(self) -> None:
-        """It is being closed: nothing more is decrypted."""
+        """The connection is being closed: decrypt nothing more."""
         self._is_strict = True
 
     def detach(self) -> None:
@@ -114,7 +116,7 @@ class BoundedSSLObject(ssl.SSLObject):
     # What the loop calls
 
     def do_handshake(self) -> None:
-        """The next step of the handshake. What comes after it stays: OpenSSL takes no more than it needs."""
+        """The next step of the handshake. What follows it stays buffered: OpenSSL takes what it needs."""
         incoming, take_step = self._incoming, self._sslobj.do_handshake  # type: ignore[attr-defined]
         if not incoming.pending:
             raise ssl.SSLWantReadError  # the loop's first call comes without data: answering here is cheaper
@@ -130,7 +132,7 @@ class BoundedSSLObject(ssl.SSLObject):
         counter.handshake_done()
 
     def read(self, size: int = _RECORD_MAX, buffer: Any = None) -> Any:  # noqa: ARG002, ANN401
-        """What the peer sent; `size` is ignored. SSLWantReadError: there is no more, or not in this turn."""
+        """What the peer sent; `size` is ignored. SSLWantReadError: there is no more, or no more now."""
         if buffer is not None:
             raise ValueError("data is copied here, never read into a buffer of the caller's")
         if self._is_strict:
@@ -141,12 +143,12 @@ class BoundedSSLObject(ssl.SSLObject):
             arrived > self._portion
             or arrived > self._cap.portion_max
             # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
-            # Nor may they go on with a few bytes each when others come first, or in a second that is used up.
+            # Nor may they go on with a few bytes each when others come first, or their budget is used up.
             or (arrived + self._unproductive > PORTION_MIN and budget is not None and budget.must_wait)
         ):
             return self._read_in_portions()
         if not arrived:
-            # OpenSSL has nothing left, for a read takes a whole record: it could only say no, at a price.
+            # OpenSSL has nothing left, for a read takes a whole record: asking it would only cost time.
             raise ssl.SSLWantReadError
         try:
             data = self._take(_RECORD_MAX)
@@ -165,8 +167,8 @@ class BoundedSSLObject(ssl.SSLObject):
     def _read_more(self, data: bytes, arrived: int) -> bytes:
         """The records after the first, which gave `data`: `arrived` bytes in all, a portion at most.
 
-        Sixty connections that send 60 kB each in records of one byte would hold all others up for a third of
-        a second, so a connection takes some, and then awaits its turn.
+        Sixty connections that send 60 kB each in records of one byte would block all others for a third of a
+        second, so a connection reads some of its own, and then awaits its turn.
         """
         incoming, take = self._incoming, self._take
         chunks = [data]
@@ -186,8 +188,8 @@ class BoundedSSLObject(ssl.SSLObject):
         if waits:
             self._portion = PORTION_MIN
             if self._budget is not None:
-                self._budget.spend(effort=len(chunks), in_this_turn=len(chunks))  # a record costs one unit
-            self._wait_for_turn()
+                self._budget.spend(effort=len(chunks), in_iteration=len(chunks))  # a record costs one unit
+            self._await_turn()
         return (
             self._data_after_counting(given, unproductive)
             if unproductive > 0 or self._unproductive
@@ -195,7 +197,7 @@ class BoundedSSLObject(ssl.SSLObject):
         )
 
     def _data_after_counting(self, data: bytes, unproductive: int) -> bytes:
-        """`data`, once the bytes are counted that came with it and yielded nothing."""
+        """Count the unproductive bytes that came with `data`, and return it."""
         try:
             self._count(unproductive, 0, mostly_data=unproductive <= len(data))
         except TooLittleData as error:
@@ -205,14 +207,15 @@ class BoundedSSLObject(ssl.SSLObject):
     def _count(self, taken: int, given: int, *, mostly_data: bool) -> None:
         """Count `taken` bytes, without the records' overhead, that yielded `given` bytes of data.
 
-        Or only those that yielded nothing, and 0. `mostly_data`: most of it was data, and the rest may be an
-        unfinished record. That counts fully against the budget, but only 1/16 against the turn.
+        Or with `given` 0 the unproductive ones only. `mostly_data`: most of it was data, and the rest may be
+        an incomplete record, which counts fully for the device's second, but only 1/16 for the iteration.
+        Raises TooLittleData.
         """
         before = self._unproductive
         self._unproductive = max(0, before + taken - given - given // _DATA_PER_FORGIVEN)
         if self._budget is not None and self._unproductive != before:
             more = self._unproductive - before
-            self._budget.spend(effort=more, in_this_turn=more >> _UNFINISHED_SHIFT if mostly_data else more)
+            self._budget.spend(effort=more, in_iteration=more >> _UNFINISHED_SHIFT if mostly_data else more)
         if self._unproductive > UNPRODUCTIVE_MAX:
             now = time.monotonic()
             forgiven = min(UNPRODUCTIVE_MAX, int((now - self._forgiven_at) * _FORGIVEN_PER_SECOND))
@@ -225,13 +228,13 @@ class BoundedSSLObject(ssl.SSLObject):
     def _read_in_portions(self) -> bytes:
         incoming, take, cap, budget = self._incoming, self._take, self._cap, self._budget
         if budget is not None and budget.must_wait:
-            self._wait_for_turn()
+            self._await_turn()
             raise ssl.SSLWantReadError
         cap.relax()
         data, at = memoryview(incoming.read()), 0
         chunks: list[bytes] = []
         try:
-            while at < data.nbytes and len(chunks) < _TURN_RECORDS:
+            while at < data.nbytes and len(chunks) < _ITERATION_RECORDS:
                 began = time.thread_time()
                 end = min(at + self._portion, at + cap.portion_max, data.nbytes)
                 incoming.write(data[at:end])
@@ -259,7 +262,7 @@ class BoundedSSLObject(ssl.SSLObject):
                     self._portion = PORTION_MIN
                     break
                 if budget is not None:
-                    budget.spend(effort=records, in_this_turn=records)  # a record costs one unit
+                    budget.spend(effort=records, in_iteration=records)  # a record costs one unit
                     if budget.must_wait:
                         break
         except ssl.SSLError as error:
@@ -267,12 +270,12 @@ class BoundedSSLObject(ssl.SSLObject):
         finally:
             incoming.write(data[at:])
         if at < data.nbytes:
-            self._wait_for_turn()
+            self._await_turn()
         elif self._is_strict:
             self._leave_strict_mode()
         return self._given(chunks)
 
-    # A stranger, or one who waits, or goes
+    # A stranger, or a peer that awaits its turn or is being closed
 
     def _read_strictly(self) -> bytes:
         if self._last is not None:
@@ -311,23 +314,23 @@ class BoundedSSLObject(ssl.SSLObject):
         finally:
             incoming.write(data[at:])
         if counter.records >= stop_at and at < data.nbytes:
-            self._wait_for_turn()
+            self._await_turn()
         return chunks[0] if len(chunks) == 1 else self._given(chunks)
 
     def _drop(self) -> NoReturn:
-        """Drop what comes after our close_notify."""
+        """Drop what comes after our close_notify. Raises SSLWantReadError, or TooLittleData for too much."""
         self._dropped += len(self._incoming.read())
         if self._dropped > _DROPPED_MAX:
             raise TooLittleData("it goes on sending after the gateway's close_notify")
         raise ssl.SSLWantReadError
 
     def unwrap(self) -> None:
-        """Send close_notify, and take the peer's, but nothing that it sends instead."""
+        """Send our close_notify and read the peer's, but decrypt nothing that it sends instead."""
         if self._incoming.pending > _CLOSE_NOTIFY_MAX:
             self._drop()
         super().unwrap()
 
-    # The end of a turn
+    # How a `read` ends
 
     @staticmethod
     def _given(chunks: list[bytes]) -> bytes:
@@ -336,11 +339,11 @@ class BoundedSSLObject(ssl.SSLObject):
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _ends_with(self, chunks: list[bytes], last: ssl.SSLError | bytes) -> bytes:
-        """After these nothing comes but the end, or a fault."""
+        """Return these chunks, and at the next `read` what comes after them: the peer's close, or a fault."""
         if chunks:
             self._last = last
             self._is_strict = True
-            # A loop asks again only if something is left.
+            # A loop calls `read` again only if something is left.
             self._incoming.write(b"\0")
             return b"".join(chunks)
         if isinstance(last, ssl.SSLError):
@@ -350,8 +353,8 @@ class BoundedSSLObject(ssl.SSLObject):
                 del last  # its traceback holds this frame
         return last
 
-    def _wait_for_turn(self) -> None:
-        """Others first: what is left is read in the next turn, and the socket when that is done."""
+    def _await_turn(self) -> None:
+        """Read what is left when it is the device's turn, and the socket after that."""
         if self._transport is None:
             return
         self._is_awaiting_turn = self._is_strict = True
@@ -363,12 +366,12 @@ class BoundedSSLObject(ssl.SSLObject):
         self._is_awaiting_turn = False
         transport = self._transport
         if transport is not None and transport.is_reading():
-            # The only way to have a loop call `read` without new bytes.
+            # The only way to make a loop call `read` without new bytes.
             transport.pause_reading()
             transport.resume_reading()
 
     def _leave_strict_mode(self) -> None:
-        """Nothing of an authenticated peer waits: `read` needs no second look."""
+        """Nothing of an authenticated peer waits: `read` may take the short way again."""
         transport = self._transport
         if transport is not None and not transport.is_closing():
             self._is_strict = False
@@ -376,13 +379,13 @@ class BoundedSSLObject(ssl.SSLObject):
 
 
 class BoundedSSLContext(ssl.SSLContext):
-    """Its server-side connections are bounded. Each has to be given its transport, by `handshake_done`."""
+    """Makes a `BoundedSSLObject` per connection, which needs its transport by `handshake_done`."""
 
     sslobject_class = BoundedSSLObject
     _cap: PortionCap | None = None
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> BoundedSSLObject:  # noqa: ANN401
-        """What a loop calls for each connection."""
+        """Called by the loop for each connection."""
         made = super().wrap_bio(incoming, *args, **kwargs)
         assert isinstance(made, BoundedSSLObject)  # noqa: S101 - for the type checker
         if self._cap is None:
@@ -392,6 +395,6 @@ class BoundedSSLContext(ssl.SSLContext):
 
 
 def tls_of(transport: asyncio.BaseTransport | None) -> BoundedSSLObject | None:
-    """The bounded TLS below a transport, if that is what it is."""
+    """The `BoundedSSLObject` below a transport; None if it has none."""
     found = transport.get_extra_info("ssl_object") if transport is not None else None
     return found if isinstance(found, BoundedSSLObject) else None

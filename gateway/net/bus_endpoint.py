@@ -19,7 +19,7 @@ class Bus:
     detail: str = "not asked yet"
     """Its address; after a failure also why."""
     losses: int = 0
-    """Connections of devices that the bus ended, or that broke: when many do, it is worth asking it."""
+    """Established connections that the bus ended or that broke, counted to notice when many do at once."""
 
     def accepted(self) -> None:
         """The bus accepted a connection."""

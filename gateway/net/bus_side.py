@@ -1,4 +1,4 @@
-"""The bus's end of one device's connection: made here, then bytes both ways, and nothing of its own."""
+"""The bus's socket of one device connection: connects, and passes bytes both ways."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Owner(Protocol):
         """A chunk from the bus."""
 
     def bus_lost(self, exc: Exception | None) -> None:
-        """The bus is gone, or we closed."""
+        """The connection to the bus has ended, from either side."""
 
     def pause_reading(self, reason: int) -> None:
         """Read nothing from the device for this reason."""
 
     def resume_reading(self, reason: int) -> None:
-        """This reason is gone."""
+        """This reason holds no longer."""
 
     def fault(self, error: Exception) -> None:
         """A fault of ours: it ends this connection and no other."""
@@ -39,7 +39,7 @@ class BusSide(PausedReading, asyncio.Protocol):
         self._device = device
 
     async def connect(self, bus: Bus) -> None:
-        """Reach the bus. Raises OSError: see `not_connected`. No socket is left then, nor if cancelled."""
+        """Connect to the bus. Raises OSError: see `not_connected`. Leaves no socket if it fails."""
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: self, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
@@ -50,7 +50,7 @@ class BusSide(PausedReading, asyncio.Protocol):
             raise
 
     def fault(self, error: Exception) -> None:
-        """A fault of ours is the whole connection's."""
+        """A fault of ours: it ends the whole connection."""
         self._device.fault(error)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -62,7 +62,7 @@ class BusSide(PausedReading, asyncio.Protocol):
         self._device.bus_bytes(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The bus is gone, or we closed."""
+        """The connection to the bus has ended, from either side."""
         self.transport = None
         self._device.bus_lost(exc)
 

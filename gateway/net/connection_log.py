@@ -1,7 +1,7 @@
-"""What the log says of connections that come and go, and of those that find no room: bounded per device.
+"""Which connections that come and go, or find no room, get a log line: bounded per device and address.
 
-A device that connects as fast as it can costs a few lines a minute and a number. Must not know who may
-connect.
+A device that connects as fast as it can costs sixty lines a minute, and one with the number of the others.
+Must not know who may connect.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from gateway.mqtt.reason_codes import Reason
 from gateway.observe.logs import get_logger
 
 _WINDOW = 60.0
-"""Seconds for which lines are counted."""
-_OF_A_DEVICE = 60
-"""Lines of one device in them: thirty connections that come and go."""
-_FROM_AN_ADDRESS = 600
+"""Seconds in which lines are counted."""
+_DEVICE_LINES_MAX = 60
+"""Lines of one device in a window: thirty connections that come and go."""
+_ADDRESS_LINES_MAX = 600
+"""Lines of one address in a window, whatever the devices."""
 _log = get_logger()
 
 
 class ConnectionLog:
-    """Whether something gets a line of its own. What gets none is counted and logged as a number."""
+    """Decides what gets a line of its own. What gets none is counted, and logged as a number."""
 
     def __init__(self) -> None:
         self._of_device: Counter[str] = Counter()
@@ -30,9 +31,9 @@ class ConnectionLog:
         self._turned_away: Counter[tuple[str, Reason]] = Counter()
 
     def worth_a_line(self, device_id: str, host: str) -> bool:
-        """A connection of this device, at this address, was made or has ended."""
-        full = self._of_device[device_id] >= _OF_A_DEVICE
-        if full or self._from_address[host] >= _FROM_AN_ADDRESS:
+        """Whether a connection of this device from this address, made or ended, gets a line. Counts it."""
+        full = self._of_device[device_id] >= _DEVICE_LINES_MAX
+        if full or self._from_address[host] >= _ADDRESS_LINES_MAX:
             # One line for all devices at an address that has had too many.
             self._unlogged[(device_id, "") if full else ("", host)] += 1
             return False
@@ -41,18 +42,18 @@ class ConnectionLog:
         return True
 
     def first_turned_away(self, device_id: str, reason: Reason) -> bool:
-        """This device found no room for one more connection."""
+        """Whether this is the first time in the window that this device found no room for this reason."""
         self._turned_away[device_id, reason] += 1
         return self._turned_away[device_id, reason] == 1
 
     async def run(self) -> None:
-        """Log every minute how much got no line, for ever."""
+        """Log at the end of each window how much got no line, for ever."""
         while True:
             await asyncio.sleep(_WINDOW)
             self.log_rest()
 
     def log_rest(self) -> None:
-        """Log how much got no line, and begin anew."""
+        """Log how much got no line, and begin a new window."""
         for (device_id, host), count in self._unlogged.items():
             _log.warning(
                 "connections not logged one by one",

@@ -1,6 +1,6 @@
 """What is reported of connections: their audit events and their log lines, within bounds.
 
-Must not know who is there (`gateway.net.live_connections`) nor why a connection is refused.
+Must not know which connections there are (`gateway.net.live_connections`) nor why one is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.observe.logs import get_logger
 
 
 class Reported(Protocol):
-    """Of a connection what a report says."""
+    """What a report needs to know of a connection."""
 
     connection: DeviceConnection
     address: str
@@ -29,7 +29,7 @@ class Reported(Protocol):
 
 
 def named(connection: Reported) -> str | None:
-    """The device in what is said of a connection: the one it is, or else the one that it named in vain."""
+    """The device id for reports of a connection: the authenticated one, or else the claimed one."""
     device = connection.connection.device
     return connection.claimed if device is None else device.device_id
 
@@ -43,37 +43,40 @@ class ConnectionReports:
         now: Callable[[], int],
         refused_again: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
-        """`refused_again` counts a login that was refused like one before: device, address, why."""
+        """`now` gives Unix milliseconds.
+
+        `refused_again` is called with device, address and reason of a login that was refused like one before.
+        """
         self._audit = audit
         self._now = now
         self._refused_again = refused_again
         self.connects = ConnectionLog()
-        """Which connections that come and go have a line."""
+        """Which connections that come and go get a log line."""
         self.strangers = RefusedStrangers()
-        """Which refusals of peers that nobody knows are reported."""
+        """Which refusals of strangers are reported."""
         self.log = get_logger().bind()
-        """For the lines of each connection: made once, for to make one takes longer than most lines."""
+        """For the lines of all connections: making a logger takes longer than most lines."""
 
     def report(self, connection: Reported, report: Report, *, proven: bool = False) -> None:
-        """Make an audit event of it. `proven`: the device has shown who it is, and was not let in."""
+        """Make an audit event of a report. `proven`: the device is authenticated, but was not let in."""
         self._audit.emit(AuditEvent.of(report, self.origin(connection, proven=proven), self._now()))
 
     def turned_away(self, connection: Reported, why: str) -> None:
-        """Nobody was authenticated: reported unless the same was reported of the same place."""
+        """A peer was refused before it was authenticated: reported once per place, reason and minute."""
         if self.strangers.first(connection.host, why):
             self.report(connection, refused_login(why))
         else:
             self._refused_again(connection.claimed or "", connection.host, why)
 
     def no_room(self, connection: Reported, device_id: str, reason: Reason, why: str) -> None:
-        """A device that has shown who it is found no room: reported once per minute."""
+        """There was no room for an authenticated device: reported once per device, reason and minute."""
         if self.connects.first_turned_away(device_id, reason):
             self.report(connection, refused_login(why), proven=True)
         else:
             self._refused_again(device_id, connection.host, why)
 
     def stranger(self, connection: Reported) -> Origin:
-        """Of whom a report of this connection speaks while it is not known who is there."""
+        """The origin for reports of this connection while it is not authenticated."""
         return Origin(
             source=Source.STRANGER,
             device=connection.claimed,
@@ -82,7 +85,7 @@ class ConnectionReports:
         )
 
     def origin(self, connection: Reported, *, proven: bool = False) -> Origin:
-        """Of whom a report of this connection speaks."""
+        """The origin for reports of this connection."""
         known = proven or connection.connection.device is not None
         return Origin(
             source=Source.DEVICE if known else Source.STRANGER,

@@ -1,7 +1,7 @@
-"""How many connections there are of each kind, and how many wait for what: counted some at a time.
+"""Counts how many connections there are by protocol and login, and how many are paused for which reason.
 
-Connections keep no such counts themselves: that would cost each of them, and this costs 10,000 of them some
-milliseconds every ten seconds.
+They are counted some at a time, every ten seconds, which takes some milliseconds for 10,000 of them. Keeping
+the counts up to date would cost each connection more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.net.live_connections import ConnectionRegistry
 from gateway.net.pause_reasons import AUTHENTICATING, BUS_FULL, DEVICE_FULL, NOT_ITS_TURN, OVER_RATE
 
 _COUNTED_TOGETHER = 500
-"""Connections that are counted in one turn of the event loop."""
+"""Connections that are counted in one iteration of the event loop."""
 _REASONS = {
     AUTHENTICATING: "authenticating",
     OVER_RATE: "over_rate",
@@ -27,12 +27,12 @@ _REASONS = {
 
 @dataclass(slots=True)
 class ConnectionCounts:
-    """What was counted."""
+    """Numbers of connections."""
 
     established: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    """By protocol and method of login."""
+    """Established ones, by protocol and method of login."""
     paused: Counter[str] = field(default_factory=Counter)
-    """By what they wait for."""
+    """Paused ones, by reason (`gateway.net.pause_reasons`)."""
 
 
 async def count_connections(registry: ConnectionRegistry) -> ConnectionCounts:

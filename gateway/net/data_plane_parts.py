@@ -1,6 +1,6 @@
-"""The parts of the data plane that all device connections of a process use.
+"""The parts of the data plane that all device connections of a process share.
 
-The composition root puts them together, for the device port.
+The composition root (`gateway.app`) makes them, for the device port.
 """
 
 from __future__ import annotations

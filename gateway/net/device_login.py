@@ -1,7 +1,7 @@
-"""The login of one connection: what the device showed goes to the gate, and its answer to the connection.
+"""The login of one connection: takes its credentials to the login gate, and the gate's answer back.
 
-Stands between `gateway.net.device_side` and `gateway.auth.login_gate`. Decides nothing: the gate says
-who is there, the registry whether there is room.
+Stands between `gateway.net.device_side` and `gateway.auth.login_gate`. Decides nothing: the gate says which
+device it is, the registry whether there is room.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from gateway.net.tls_contexts import certificate_name
 
 
 class LoggingIn(LiveConnection, Protocol):
-    """A connection that asks who is there: `gateway.net.device_side.DeviceSide`."""
+    """A connection that logs in: `gateway.net.device_side.DeviceSide`."""
 
     plane: DataPlane
     transport: asyncio.Transport | None
     waiting_for: asyncio.Task[None] | None
-    """What the connection waits for, to be cancelled when the device leaves."""
+    """The task that the connection waits for, to be cancelled when the device leaves."""
     method: str
     """How it logged in: `secret`, `token` or `certificate`."""
 
 
 def authenticate(side: LoggingIn, command: Authenticate) -> None:
-    """Ask the gate who is there: at once if it knows what was shown, else in a task."""
+    """Ask the gate which device this is: at once if it knows the credentials, else in a task."""
     shown = Credentials(
         username=command.username,
         password=command.password,
@@ -67,12 +67,12 @@ async def _verify(side: LoggingIn, shown: Credentials) -> None:
         _refuse(side, refused)
         return
     finally:
-        side.waiting_for = None  # a task is a kibibyte
+        side.waiting_for = None  # a task holds a kibibyte
     _admit(side, admission)
 
 
 def reauthenticate(side: LoggingIn, token: bytes) -> None:
-    """Ask the gate about another token of the same device (MQTT 5, 4.12.1)."""
+    """Ask the gate about a new token of the same device (MQTT 5, 4.12.1)."""
     device = side.connection.device
     if device is None:
         return

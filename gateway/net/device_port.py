@@ -1,6 +1,6 @@
-"""The port for devices: what becomes of a peer there, and the tick that every connection gets every second.
+"""The port for devices: makes a connection of each peer, and gives each connection its tick once a second.
 
-Must not know how peers are accepted (`gateway.net.acceptor`), nor what they say (`gateway.net.device_side`).
+Must not know how peers are accepted (`gateway.net.acceptor`), nor what they send (`gateway.net.device_side`).
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from gateway.system.ip_address_blocks import Address, IPNetwork, place_of, plain
 from gateway.system.malloc import map_large_blocks
 
 _BACKLOG = 1024
+"""Peers that the system may queue for `accept`."""
 _HANDSHAKE_SECONDS_MIN = 0.5
-"""Seconds that a handshake gets at least, however long it had to wait for its beginning."""
+"""Seconds that a handshake gets at least, however long it had to wait for its turn."""
 _TICK_PHASES = 5
-"""Parts of a second: each connection gets its ticks in one of them, to spread the work."""
+"""Parts of each second: a connection always gets its tick in the same one, to spread the work."""
 _TICKED_TOGETHER = 64
-"""Connections that get their tick in one turn of the event loop: about a millisecond."""
+"""Connections that get their tick in one iteration of the event loop: about a millisecond."""
 _CLOCK_JUMP_MS = 500
-"""Milliseconds by which the clock has to differ from the loop's, to have been set or the machine asleep."""
+"""Milliseconds of drift between the clock and the loop's, above which it was set or the machine slept."""
 _QUIET_SECONDS = 0.1
-"""After a peer that came, for its handshake and CONNECT, in seconds."""
+"""How long after the last new peer `map_large_blocks` is undone: it has sent its CONNECT by then."""
 _STOP_PATIENCE = 3.0
-"""For the last bytes to leave when the gateway stops, in seconds."""
+"""Seconds for the last bytes to be sent when the gateway stops."""
 
 _log = get_logger()
 
 
 class DevicePort:
-    """Lets devices in. With `tls` None those on this machine alone, however it was bound."""
+    """Accepts devices. With `tls` None only those on this machine, whatever addresses it listens on."""
 
     def __init__(
         self, plane: DataPlane, tls: ssl.SSLContext | None, proxies: Sequence[IPNetwork] = ()
@@ -62,10 +63,11 @@ class DevicePort:
         self._rounds = Rounds(1 / _TICK_PHASES, 1.0)
         self._next_phase = 0
         self._clock_ahead = 0
-        """Milliseconds from the loop's clock to the one of the day."""
+        """Unix time less the loop's clock, in milliseconds, at the last look."""
         self._newest = 0.0
         """When the last handshake began, by the loop's clock."""
         self._is_mapped = False
+        """Whether `map_large_blocks` is on, so that the memory of TLS buffers made now can be given back."""
 
     def _handle_peer(self, peer: socket.socket, address: Address, since: float) -> PendingHandshake:
         host = plain(address.host)
@@ -81,7 +83,7 @@ class DevicePort:
         )
 
     def _turn_away(self, side: DeviceSide, why: str) -> None:
-        """Its handshake has not begun."""
+        """End a peer whose handshake has not begun."""
         is_late = side.deadline <= self._now()
         self._count_failure(HandshakeFault.DEADLINE if is_late else HandshakeFault.CROWDED_OUT)
         side.turn_away(why)
@@ -109,8 +111,7 @@ class DevicePort:
             self._rounds.soon()
 
     def _with_mapped_buffer(self, side: DeviceSide) -> DeviceSide:
-        # Called right before the TLS buffer is made. `_unmap_when_quiet` undoes it when nobody has come for a
-        # while.
+        # Called right before the TLS buffer is made. `_unmap_when_quiet` undoes it later.
         self._newest = self._now()
         if not self._is_mapped:
             self._is_mapped = True
@@ -131,9 +132,9 @@ class DevicePort:
         return self.acceptor.is_open, f"port {self.acceptor.port}"
 
     async def tick(self) -> None:
-        """Give every connection a tick a second, for ever; some at a time, for messages come in between.
+        """Give every connection a tick once a second, for ever; some per iteration of the loop.
 
-        Those that rest take it as a comparison. While nobody is there it wakes once a second.
+        For a connection that rests a tick is one comparison. While there are none it wakes once a second.
         """
         second, work = 0, self._plane.context.budgets.work
         while True:
@@ -151,7 +152,7 @@ class DevicePort:
                     await asyncio.sleep(0)
 
     def _look_at_clock(self) -> None:
-        """Let nobody rest when the clock was set, for a token may have come to its end."""
+        """End all rests when the clock was set, for a token may have expired."""
         ahead = self._plane.context.now() - round(self._now() * 1_000)
         if abs(ahead - self._clock_ahead) > _CLOCK_JUMP_MS:
             for side in self._plane.registry.live:
@@ -159,7 +160,7 @@ class DevicePort:
         self._clock_ahead = ahead
 
     async def stop(self) -> None:
-        """End all connections, politely for a few seconds."""
+        """End all connections: with a DISCONNECT and a few seconds for it, then at once."""
         self.acceptor.close()
         leaving = list(self._plane.registry.live)
         for number, side in enumerate(leaving, 1):

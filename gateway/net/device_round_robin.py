@@ -1,9 +1,9 @@
-"""Whose turn it is when there is more to do than fits into one turn of the event loop.
+"""Gives devices turns when there is more to do than fits into one iteration of the event loop.
 
-A connection that did its slice, or came when the turn was full, waits here with nothing read from it.
-Devices take turns, not connections: one with sixty of them waits sixty times as long for each, and nobody
-else does. Between two turns the loop looks at all sockets, timers and tasks, so that nobody waits for longer
-than two turns and a slice of each device before it.
+A connection that has done its slice, or whose bytes came when the iteration was full, waits here, unread.
+Turns go to devices, not to connections: each connection of a device with sixty waits sixty times as long, and
+nobody else does. Between two iterations the loop serves all sockets, timers and tasks, so that nobody waits
+longer than two iterations and a slice of each device before it.
 
 Must not know what is done in a turn: `gateway.connection.device_budgets` counts it.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable
 from gateway.connection.device_budgets import ITERATION_EFFORT, ProcessWork
 
 Take = Callable[[], None]
-"""Does one slice, or lets it begin. Must not raise: the others wait."""
+"""Does one slice, or makes it begin. Must not raise: others wait."""
 
 
 class Turns:
@@ -31,11 +31,11 @@ class Turns:
         self._scheduled = False
 
     def wait(self, whose: Hashable, take: Take, begins: int = 0) -> None:
-        """Call `take` when it is the turn of this device: `whose` is its budget, which is one for all it has.
+        """Call `take` once, in the turn of the device: `whose` is its budget, which its connections share.
 
-        Once: whoever has more to do waits again. `begins` is the effort of what `take` only lets begin. Of a
-        hundred who wait, no more may begin than will find the turn not full: the others would wait again, a
-        hundred times each for nothing.
+        Whoever has more to do after that waits again. `begins` is the effort that `take` does not spend but
+        makes begin: without it a hundred that wait would all begin in one iteration, find it full, and wait
+        again, a hundred times each.
         """
         self._waiting.setdefault(whose, deque()).append((take, begins))
         if not self._scheduled:
@@ -43,19 +43,19 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        """A turn of the event loop begins: those who wait come before what arrives in it."""
+        """An iteration of the loop begins: those that wait come before what arrives in it."""
         work, waiting = self._work, self._waiting
         work.begin()
         try:
             while waiting and work.done < ITERATION_EFFORT:
-                whose, line = waiting.popitem(last=False)
-                take, begins = line.popleft()
-                if line:
-                    waiting[whose] = line  # after all the others
+                whose, queue = waiting.popitem(last=False)
+                take, begins = queue.popleft()
+                if queue:
+                    waiting[whose] = queue  # after all other devices
                 take()
                 work.done += begins
         finally:
-            # What arrives now has a turn's worth of its own: a message alone does not wait for a backlog.
+            # What arrives now has a full iteration's effort: a single message does not wait for a backlog.
             work.begin()
             self._scheduled = bool(waiting)
             if waiting:

@@ -1,7 +1,7 @@
 """One device's sockets: tells its DeviceConnection what happens on them, and carries out its commands.
 
-Stands between the event loop and `gateway.connection.device_connection`. Decides only how long it
-waits for a login, for the bus and for the last bytes.
+Stands between the event loop and `gateway.connection.device_connection`. Decides only how long to wait for a
+login, for the bus, and for the last bytes to be sent.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import host_of
 
 _LOGIN_DEADLINE, _BUS_DEADLINE, _CLOSE_DEADLINE = 20.0, 10.0, 5.0
-"""Seconds for a login to be decided (more than it may wait for its hash), for the bus to accept the
-connection, and as many again to answer the CONNECT, and for the last bytes to leave."""
+"""Seconds: for a login to be decided (longer than it may wait for its hash); for the bus to accept the
+connection, and as many again to answer the CONNECT; for the last bytes to be sent."""
 
-_NOTHING_READ = {State.AUTHENTICATING, State.OPENING_BUS}  # so it has to be looked whether the device left
+_NOTHING_READ = {State.AUTHENTICATING, State.OPENING_BUS}
+"""In these the device is not read, so that each tick has to check whether it has left."""
 _TICKED = (State.ESTABLISHED, State.GOODBYE, State.DRAINING)
-"""In these it gets a Tick each second; in all others the deadline counts. A tuple: compared by identity."""
+"""In these the connection gets a Tick each second; in all others `deadline` counts. A tuple, for comparing by
+identity."""
 
 _log = get_logger()
 
@@ -71,7 +73,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         super().__init__()
         self.plane = plane
         self.connection = DeviceConnection(plane.context)
-        # What these are is said by `LiveConnection`.
+        # `LiveConnection` says what these are.
         self.address = address
         self.host = host_of(address)
         self.connection_id = connection_id
@@ -81,15 +83,15 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         self.tick_phase = 0
         self.rests_until = 0
         self.deadline = deadline
-        """When it waits no longer for what it waits for now, in seconds by the loop's clock."""
+        """When it gives up waiting for the current step, in seconds by the loop's clock."""
         self._bus_side: BusSide | None = None
         self.waiting_for: asyncio.Task[None] | None = None
-        """Its login, while that waits for a hash; then its connection to the bus, while that is made."""
+        """The task of its login while that waits for a hash, then of connecting to the bus; else None."""
         self._write_paused = False
         self._untaken = 0
-        """This connection's bytes of answers that are not taken, as last added to `plane.untaken`."""
+        """Bytes of answers the device has not read, as last counted in `plane.untaken`."""
         self._end_reason = ""
-        """Why it was cut off, by the gateway or by an error of TLS: what the log then gives as its reason."""
+        """For the log: why it was aborted by the gateway or by an error of TLS; empty if it was not."""
 
     @contained
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,7 +144,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     @contained
     def connection_lost(self, exc: Exception | None) -> None:
-        """The device is gone, or we closed."""
+        """The connection to the device has ended, from either side."""
         if (tls := tls_of(self.transport)) is not None:
             tls.detach()
         self.transport = None
@@ -153,19 +155,20 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             if self.connection.device is not None:
                 self.plane.reports.report(self, refused_session(self._end_reason))
         if self.waiting_for is not None:
-            self.waiting_for.cancel()  # so that a login gives up its room in the queue
+            self.waiting_for.cancel()  # so that a login leaves the queue for hashes
             self.waiting_for = None
         self.receive(events.DeviceLost())
         self._close_bus()
         bus_transport = self._bus_side.transport if self._bus_side is not None else None
         if bus_transport is not None and bus_transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, bus_transport.abort)  # no tick will
+            # Nobody ticks it any more, so that no `deadline` would end it.
+            asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, bus_transport.abort)
         if exc is not None:
             _log.debug("connection lost", address=self.address, reason=str(exc))
 
     @contained
     def bus_lost(self, exc: Exception | None) -> None:
-        """The bus is gone, or we closed."""
+        """The connection to the bus has ended, from either side."""
         self._bus_side = None
         was_established = self.connection.state is State.ESTABLISHED
         self.plane.bus.losses += was_established
@@ -175,21 +178,21 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     @contained
     def pause_writing(self) -> None:
-        """The device reads slower than the bus writes."""
+        """The write buffer towards the device is full."""
         self._write_paused = True
         if self.connection.state in _TICKED:
             self.receive(events.DeviceFull())
 
     @contained
     def resume_writing(self) -> None:
-        """The device caught up."""
+        """The write buffer towards the device has been emptied."""
         self._write_paused = False
         self._count_untaken(0)
         if self.connection.state in _TICKED:
             self.receive(events.DeviceReady())
 
     def receive(self, event: Event) -> None:
-        """Give the connection an event and do what it says."""
+        """Give the connection an event, and carry out its commands."""
         self.rests_until = 0
         try:
             self._carry_out(self.connection.receive(event))
@@ -220,12 +223,12 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         if transport is None:
             return
         transport.write(data)
-        # While writing is paused deliveries wait, so all that is still written is answers of ours.
+        # While writing is paused deliveries wait: all that is still written is answers of the gateway's own.
         if self._write_paused and not self._count_untaken(transport.get_write_buffer_size()):
             self.abort("it does not read the answers to what it sends")
 
     def _count_untaken(self, size: int) -> bool:
-        """Count `size` bytes as not taken; whether those of its device, and of all, are few enough."""
+        """Count `size` bytes of answers as unread; whether that is within the bounds of `UntakenAnswers`."""
         device = self.connection.device
         if size == self._untaken or device is None:
             return True
@@ -316,11 +319,11 @@ class DeviceSide(PausedReading, asyncio.Protocol):
                 bus_side.transport.write(connect)
             else:
                 self._close_bus()
-        except Exception as error:  # noqa: BLE001 - as `contain` does, without a coroutine more for each step
+        except Exception as error:  # noqa: BLE001 - as `contain` does, without one more coroutine
             self.fault(error)
 
     def _bus_failed(self, why: str, *, connect_sent: bool) -> None:
-        """The bus could not be reached; with `connect_sent`: it was, and did not answer the CONNECT."""
+        """The bus could not be reached or, with `connect_sent`, did not answer the CONNECT."""
         self.plane.bus.failed(why)
         self.plane.context.counters.bus_connect_failures += 1
         _log.error("bus unavailable", device=named(self), address=self.address, reason=why)
@@ -332,7 +335,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     @contained
     def tick(self, now: float, second: int) -> None:
-        """A second went by. `now` is the loop's clock; `second` counts from when the port opened."""
+        """A second has passed. `now` is the loop's clock; `second` as in `Tick`."""
         state = self.connection.state
         if state in _TICKED:
             established = self.connection.established
@@ -362,17 +365,17 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             self.abort("its last bytes could not leave")
 
     def unwritten(self) -> bool:
-        """Whether bytes for the bus have not left yet: the last of them may be the device's DISCONNECT."""
+        """Whether bytes for the bus are not sent yet: the last of them may be the device's DISCONNECT."""
         bus_transport = self._bus_side.transport if self._bus_side is not None else None
         return bus_transport is not None and bus_transport.get_write_buffer_size() > 0
 
     def turn_away(self, why: str) -> None:
-        """End it before anybody is authenticated."""
+        """Report why a peer that is not authenticated is refused, and end its connection."""
         self.plane.reports.turned_away(self, why)
         self.abort(why)
 
     def abort(self, why: str) -> None:
-        """End it now, whatever is still to be written. `why` is for the log."""
+        """End it now, even if something is still to be written. `why` is for the log."""
         self._end_reason = self._end_reason or why
         if self._bus_side is not None and self._bus_side.transport is not None:
             self._bus_side.transport.abort()
@@ -389,7 +392,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
             self.transport.close()
 
     def _log_for_device(self, event: str, **fields: str | None) -> None:
-        """Log at `info` for a device, within bounds, and else at `debug`: strangers may be many."""
+        """Log at `info` for a device, within bounds, else at `debug`: there may be many strangers."""
         device, reports = self.connection.device, self.plane.reports
         has_line = device is not None and reports.connects.worth_a_line(device.device_id, self.host)
         log = reports.log.info if has_line else reports.log.debug

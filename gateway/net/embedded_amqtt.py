@@ -29,7 +29,7 @@ class OnlyTheGateway(BaseAuthPlugin):  # type: ignore[misc]  # amqtt is not type
         password: str = ""
 
     async def authenticate(self, *, session: Session) -> bool:
-        """Whether this session is one of ours."""
+        """Whether this session is one of the gateway's."""
         given = f"{session.username or ''}\0{session.password or ''}"
         wanted = f"{self.config.username}\0{self.config.password}"
         return bool(self.config.password) and hmac.compare_digest(given.encode(), wanted.encode())

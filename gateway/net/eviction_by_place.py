@@ -1,4 +1,4 @@
-"""Peers that share a bound, by the place they come from: a crowd of one place takes nobody else's room.
+"""Peers that share a bound, by the place they come from: a crowd from one place displaces itself first.
 
 Owns their order. Must not know what is bounded.
 """
@@ -21,19 +21,19 @@ class PeersByPlace(Generic[_One]):
 
     def __init__(self) -> None:
         self.all: dict[_One, str] = {}
-        """In the order they came, the place of each. To be looked at only."""
+        """Place by peer, in the order they came. For reading only."""
         self._places: dict[str, dict[_One, None]] = {}
 
     def __len__(self) -> int:
         return len(self.all)
 
     def add(self, one: _One, place: str) -> None:
-        """The last to come."""
+        """Add a peer, as the last that came."""
         self.all[one] = place
         self._places.setdefault(place, {})[one] = None
 
     def remove(self, one: _One) -> None:
-        """It is not there any more; nothing happens if it was not."""
+        """Remove a peer; nothing happens if it is not there."""
         place = self.all.pop(one, None)
         if place is None:
             return
@@ -63,7 +63,7 @@ class PeersByPlace(Generic[_One]):
         return next(iter(self.all), None)
 
     def first_to_go(self) -> tuple[_One, int]:
-        """The oldest of the place that has the most, and how many that place has. Of nobody: KeyError."""
+        """The oldest of the place that has the most, and how many that has. KeyError if there are none."""
         if not self.all:
             raise KeyError("nobody is there")
         most = max(self._places.values(), key=len)

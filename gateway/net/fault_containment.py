@@ -1,8 +1,8 @@
 """A fault of ours ends the connection it happened in, and no other (promise 7; CVE-2026-95842 of Moquette).
 
-Owns what stands between a connection's code and the event loop. asyncio logs what its callbacks raise and
-lets them be: the connection would stay as it is, half informed. And what is raised into a task that serves
-all connections would end that task. It must not know what a connection is.
+Owns what stands between a connection's code and the event loop. asyncio only logs what callbacks raise: the
+connection would stay open in a broken state. And an exception in a task that serves all connections would end
+that task. Must not know what a connection is.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _Given = ParamSpec("_Given")
 def contained(
     method: Callable[Concatenate[_One, _Given], None],
 ) -> Callable[Concatenate[_One, _Given], None]:
-    """A method of a connection that the loop calls, or whoever sees to many connections; it never raises.
+    """Make a method of a connection never raise: for those that the loop or a task for all of them calls.
 
-    The call costs a tenth of a microsecond: the path of each message has its own `try`, which costs nothing.
+    It adds a tenth of a microsecond. What is called per message has its own `try` instead, which is free.
     """
 
     @wraps(method)
@@ -42,9 +42,9 @@ def contained(
 
 
 async def contain(connection: Breakable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do a task's work for one connection. Else it would wait in vain for what the task was to bring it.
+    """Run a task's work for one connection, which after an exception would wait for its result in vain.
 
-    `work` begins here, so that a task that is cancelled before its first step leaves nothing half made.
+    `work` is called here, so that a task that is cancelled before its first step leaves no coroutine unrun.
     """
     try:
         await work()

@@ -1,7 +1,7 @@
-"""Which of many silent sockets has its first byte to read: one epoll for all of them.
+"""Waits for the first byte on many sockets with one epoll.
 
-A loop's own reader costs some seven system calls for a socket that is waited for once, and this three. Must
-not know what is waited for.
+For a socket that is waited for once, a reader of the event loop costs some seven system calls, this three.
+Must not know what is waited for.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _Owner = TypeVar("_Owner")
 
 
 class FirstByteEpoll(Generic[_Owner]):
-    """Sockets that have not said anything, and whose each is."""
+    """Sockets on which nothing has come yet, each with an owner."""
 
     __slots__ = ("_epoll", "_owners", "_speaks")
 
     def __init__(self, speaks: Callable[[_Owner], None]) -> None:
-        """`speaks` is told once of each: it has something to read, or has ended."""
+        """`speaks` is called once for each owner: its socket has something to read, or has ended."""
         self._speaks = speaks
         self._owners: dict[int, _Owner] = {}
         self._epoll: select.epoll | None = None
 
     def add(self, descriptor: int, owner: _Owner) -> None:
-        """Wait for its first bytes."""
+        """Wait for the first byte of this socket."""
         if self._epoll is None:
             self._epoll = select.epoll()
             asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._look)
@@ -34,7 +34,7 @@ class FirstByteEpoll(Generic[_Owner]):
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def remove(self, descriptor: int) -> None:
-        """Wait for it no more; nothing happens if it was not waited for."""
+        """Stop waiting for this socket; nothing happens if it was not waited for."""
         if self._owners.pop(descriptor, None) is not None and self._epoll is not None:
             self._epoll.unregister(descriptor)
 
@@ -47,7 +47,7 @@ class FirstByteEpoll(Generic[_Owner]):
             self._speaks(owner)
 
     def close(self) -> None:
-        """Wait for nobody any more."""
+        """Stop waiting for all of them."""
         if self._epoll is not None:
             asyncio.get_running_loop().remove_reader(self._epoll.fileno())
             self._epoll.close()

@@ -1,17 +1,17 @@
-"""Peers until the end of their TLS handshake: who may begin it, how many at once, and whose turn it is.
+"""Peers until the end of their TLS handshake: which may begin it, how many at once, and in which order.
 
-Owns the bounds on what costs before anybody has said a word. A ClientHello is half a millisecond of work and
-a quarter of a mebibyte, so a thousand that come at once would hold everybody up for half a second. Must not
-know what a handshake is, nor what comes after it: a `PendingHandshake` brings both.
+Owns the bounds on what a peer costs before its first packet. A ClientHello takes half a millisecond of work
+and a quarter of a mebibyte, so a thousand at once would block everybody for half a second. Must not know what
+a handshake is, nor what comes after it: a `PendingHandshake` brings both.
 
     silent ──its first bytes──► waiting ──its turn, and room──► under way ──► a connection
 
-A silent peer costs a socket. A few begin in each turn of the event loop, those first whose place has the
+A silent peer costs a socket. A few begin in each iteration of the event loop, those first whose place has the
 fewest under way; so one that comes alone waits for nobody's crowd. When there is no room, the oldest of the
-largest crowd goes.
+largest crowd is ended.
 
-For example, 128 handshakes of 10.0.1.1 are under way and none goes on. 10.0.2.1 sends its ClientHello: in the
-next turn the oldest of the 128 is ended, and it begins.
+For example, 128 handshakes of 10.0.1.1 are under way and none makes progress. 10.0.2.1 sends its ClientHello:
+in the next iteration the oldest of the 128 is ended, and that of 10.0.2.1 begins.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from gateway.net.eviction_by_place import PeersByPlace
 from gateway.net.first_byte_epoll import FirstByteEpoll
 
 _BEFORE_MAX = 1024
-"""Peers whose handshake has not begun."""
+"""Peers whose handshake has not begun, at most."""
 _UNDER_WAY_MAX = 128
-"""Handshakes that are under way at once."""
+"""Handshakes that are under way at once, at most."""
 _BEGUN_AT_ONCE = 8
-"""Handshakes that begin in one turn of the loop: each will take half a millisecond of it."""
+"""Handshakes that begin in one iteration of the loop: each will take half a millisecond of it."""
 _PATIENCE = 2.0
 """Seconds after which the oldest of the largest crowd makes room for one of a crowd that is no smaller."""
 _LOOK = 0.2
-"""Seconds between two looks at the deadlines, while somebody is there."""
+"""Seconds between two checks of the deadlines, while any peer is there."""
 
 
 class PendingHandshake:
@@ -55,17 +55,17 @@ class PendingHandshake:
         self.place = place
         """Its address as it is counted (`gateway.system.ip_address_blocks.place_of`)."""
         self.deadline = deadline
-        """To begin, by the loop's clock."""
+        """By when it has to begin, in seconds by the loop's clock."""
         self.begin = begin
-        """Do the handshake, and what comes after it. Whoever does closes the peer, or gives it away."""
+        """Starts the task of the handshake and of what follows. The task closes the peer or hands it on."""
         self.turn_away = turn_away
-        """It has to go before it began, for this reason."""
+        """Called with the reason when the peer has to go before its handshake began."""
         self.task: asyncio.Task[None] | None = None
         self.begun = 0.0
-        """When its handshake began, by the loop's clock."""
+        """When its handshake began, in seconds by the loop's clock."""
 
     def start(self) -> asyncio.Task[None]:
-        """Let it begin. A task that is cancelled before its first step closes nothing: that is done here."""
+        """Begin it. A task that is cancelled before its first step closes nothing: that is done here."""
         self.task = self.begin()
         self.task.add_done_callback(self._close_if_cancelled)
         return self.task
@@ -76,7 +76,7 @@ class PendingHandshake:
 
 
 class Handshakes:
-    """All of them, of one port. `now` is the loop's clock."""
+    """All pending handshakes of one port. `now` is the loop's clock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -88,7 +88,7 @@ class Handshakes:
         self._look: asyncio.TimerHandle | None = None
 
     def add(self, pending: PendingHandshake) -> None:
-        """It may begin when it has said something."""
+        """Let it begin in its turn, once the peer has sent something."""
         if len(self._before.all) >= _BEFORE_MAX:
             crowded_out, _ = self._before.first_to_go()
             self._turn_away(crowded_out, "others wait, and it has not begun")
@@ -123,10 +123,10 @@ class Handshakes:
         self._schedule()
 
     def _take(self, place: str) -> PendingHandshake:
-        line = self._waiting.pop(place)
-        pending = line.popleft()
-        if line:
-            self._waiting[place] = line  # after all the others
+        queue = self._waiting.pop(place)
+        pending = queue.popleft()
+        if queue:
+            self._waiting[place] = queue  # after all other places
         return pending
 
     def _has_room(self, place: str) -> bool:
@@ -148,7 +148,7 @@ class Handshakes:
             self._look = asyncio.get_running_loop().call_later(_LOOK, self.look)
 
     def look(self) -> None:
-        """Some time went by: whoever has not begun by its deadline goes."""
+        """Turn away the peers that have not begun by their deadline."""
         self._look = None
         while (oldest := self._before.oldest()) is not None and oldest.deadline < self._now():
             self._turn_away(oldest, "TLS: no handshake within the deadline")
@@ -160,16 +160,16 @@ class Handshakes:
         self.drop(pending)
 
     def drop(self, pending: PendingHandshake) -> None:
-        """It goes, wherever it is; nothing happens once its task has ended."""
+        """End it, whether it is silent, waiting or under way; nothing happens once its task has ended."""
         if pending.task is not None:
             self._under_way.remove(pending)
             pending.task.cancel()
             return
         self._before.remove(pending)
-        line = self._waiting.get(pending.place)
-        if line is not None and pending in line:
-            line.remove(pending)
-            if not line:
+        queue = self._waiting.get(pending.place)
+        if queue is not None and pending in queue:
+            queue.remove(pending)
+            if not queue:
                 del self._waiting[pending.place]
         else:
             self._silent.remove(pending.peer.fileno())

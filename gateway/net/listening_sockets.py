@@ -1,4 +1,4 @@
-"""Addresses, and the sockets that listen on them: of each address one, or one for each of its families.
+"""Sockets that listen on addresses: one per address, or one for each IP family of a host name.
 
 Must not know what is served on them, nor which setting names them.
 """
@@ -17,7 +17,7 @@ class PeerSocket(socket.socket):
     """A connected socket that says its family and type as plain numbers.
 
     The standard library makes an enum member of each, five times for a peer that is accepted and given to the
-    loop, which compares numbers: a fifteenth of all Python that a connection takes.
+    loop, which only compares numbers: a fifteenth of all the Python work for a connection.
     """
 
     __slots__ = ()
@@ -26,7 +26,7 @@ class PeerSocket(socket.socket):
 
 
 class ListeningSocket(PeerSocket):
-    """A socket that listens. Whom it accepts is a `PeerSocket`."""
+    """A socket that listens, and accepts `PeerSocket`s."""
 
     __slots__ = ()
 
@@ -37,14 +37,14 @@ class ListeningSocket(PeerSocket):
 
 
 class AddressTaken(OSError):
-    """An address can't be had. The text says which and why."""
+    """An address can't be listened on. The text says which and why."""
 
 
 def listen(addresses: Sequence[Address], *, backlog: int) -> list[socket.socket]:
     """Sockets that listen on all of `addresses`, or none. Raises AddressTaken.
 
-    `[::]` takes IPv4 too, as Mosquitto does, whatever the system's default is; where 0.0.0.0 stands beside
-    it with the same port, each has its own family.
+    `[::]` accepts IPv4 too, as on Mosquitto, whatever the system's default is; but if 0.0.0.0 is given too
+    with the same port, each accepts its own family only.
     """
     opened: list[socket.socket] = []
     try:
@@ -63,7 +63,7 @@ def listen(addresses: Sequence[Address], *, backlog: int) -> list[socket.socket]
 
 
 def _why(error: OSError) -> str:
-    """What it is about an address, and what to do. The standard library adds a tuple to its own words."""
+    """Why an address can't be listened on, and what to do. The error's own text ends in a tuple."""
     if isinstance(error, socket.gaierror):
         return "no host of that name is known here: correct the name, or give an IP address"
     if error.errno == errno.EADDRINUSE:

@@ -1,7 +1,7 @@
-"""Who is there: the live connections of a process, and whether there is room for one more.
+"""The registry of live connections, and whether there is room for one more.
 
-Nobody else keeps that. Must not know what is reported of them (`gateway.net.connection_reports`), nor what
-changes for them (`gateway.net.live_updates`).
+Nothing else keeps it. Must not know what is reported of connections (`gateway.net.connection_reports`), nor
+what changes for them (`gateway.net.live_updates`).
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from gateway.policy.engine.limits import Limits
 from gateway.system.ip_address_blocks import place_of
 
 _NEWCOMERS_MAX = 512
-"""Peers that may take their time over a CONNECT at once: with 220 KiB each, when it has its longest size, it
-bounds their memory."""
-_LOOKED_AT = 64
-"""Connections of one device, the last that came, among which one that took over is looked for."""
+"""Newcomers at once. Each may take 220 KiB while its CONNECT comes in, so this bounds their memory."""
+_TAKEOVER_SEARCH_MAX = 64
+"""How many of the latest connections of a device `is_taken_over` looks at."""
 
 
 class LiveConnection(Protocol):
-    """One of those that are registered: `gateway.net.device_side.DeviceSide`."""
+    """What the registry knows of a connection, which is a `gateway.net.device_side.DeviceSide`."""
 
     connection: DeviceConnection
     address: str
@@ -38,11 +37,11 @@ class LiveConnection(Protocol):
     connection_id: str
     """Ties together what is logged of this connection."""
     claimed: str | None
-    """The device that it named, and was not let in as."""
+    """The device that it named in a login that was refused; None if there was none."""
     tick_phase: int
-    """In which part of each second it gets its tick: `gateway.net.device_port` counts them."""
+    """In which part of each second it gets its tick, counted from 0 (`gateway.net.device_port`)."""
     rests_until: int
-    """The number of the second before which its ticks find nothing to do. Whatever comes makes it 0."""
+    """Number of the second until which it rests (`gateway.connection.tick_rests`); 0 after any event."""
     method: str
     """How it logged in: `secret`, `token` or `certificate`; empty before."""
     since: int
@@ -57,26 +56,26 @@ class LiveConnection(Protocol):
         """The device's transport and the bus's, while both are there."""
 
     def receive(self, event: Event) -> None:
-        """Give the connection an event and do what it says."""
+        """Give the connection an event, and carry out its commands."""
 
     def tick(self, now: float, second: int) -> None:
-        """A second went by. `now` is the loop's clock; `second` counts from when the port opened."""
+        """A second has passed. `now` is the loop's clock; `second` as in `gateway.connection.events.Tick`."""
 
     def fault(self, error: Exception) -> None:
         """A fault of ours: it ends this connection and no other."""
 
     def turn_away(self, why: str) -> None:
-        """End it before anybody is authenticated."""
+        """Report why a peer that is not authenticated is refused, and end its connection."""
 
     def abort(self, why: str) -> None:
-        """End it now, whatever is still to be written. `why` is for the log."""
+        """End it now, even if something is still to be written. `why` is for the log."""
 
     def unwritten(self) -> bool:
-        """Whether bytes for the bus are still to leave, the last of which may be a goodbye."""
+        """Whether bytes for the bus are not sent yet: the last of them may be the device's DISCONNECT."""
 
 
 class NoRoom(NamedTuple):
-    """Why a device that has shown who it is can't have one more connection."""
+    """Why an authenticated device can't have one more connection."""
 
     reason: Reason
     why: str
@@ -94,11 +93,11 @@ class ConnectionRegistry:
         may_connect: Callable[[str, Limits], bool] = lambda *_: True,
         room: int = 2**31,
     ) -> None:
-        """`limits` gives those in force, `limits_of` those of the device of an id.
+        """`limits` returns those in force, `limits_of` those of the device with this id.
 
-        `may_connect`: whether the device of this id may open one more connection now, by these limits; it
-        counts if it may.
-        `room`: established connections for which the system gives file descriptors.
+        `may_connect`: whether the device with this id may open one more connection now, by these limits (its
+        connects per minute); if so it is counted.
+        `room`: how many established connections the process has file descriptors for.
         """
         self.live: set[LiveConnection] = set()
         """All connections, from the end of the TLS handshake on."""
@@ -108,13 +107,13 @@ class ConnectionRegistry:
         self._may_connect = may_connect
         self._room = room
         self._newcomers: PeersByPlace[LiveConnection] = PeersByPlace()
-        """Those that have not said who they are."""
+        """Those whose CONNECT has not come."""
         self._admitted: dict[LiveConnection, str] = {}
-        """Those that were let in, and the device of each."""
+        """Those that `admit` let in, with the device id of each."""
         self._by_device: dict[str, tuple[LiveConnection, ...]] = {}
         """Those of each device in the order in which they were let in. Mostly one: a tuple is smallest."""
         self.watched: dict[str, Callable[[LiveConnection], None]] = {}
-        """Who is shown the next connections of a device, right after their login."""
+        """By device id: called with each new connection of the device, right after its login (for traces)."""
 
     @property
     def devices_connected(self) -> int:
@@ -122,7 +121,7 @@ class ConnectionRegistry:
         return len(self._by_device)
 
     def arrived(self, connection: LiveConnection) -> None:
-        """A peer is there, and nobody knows who. Of too many the oldest of the largest crowd goes."""
+        """Register a newcomer. If there are too many, the oldest of the largest crowd is turned away."""
         if len(self._newcomers.all) >= _NEWCOMERS_MAX:
             crowded_out, _ = self._newcomers.first_to_go()
             self._newcomers.remove(crowded_out)
@@ -131,11 +130,11 @@ class ConnectionRegistry:
         self._newcomers.add(connection, place_of(connection.host))
 
     def connect_arrived(self, connection: LiveConnection) -> None:
-        """Its CONNECT is there."""
+        """Its CONNECT has come: it is no newcomer any more."""
         self._newcomers.remove(connection)
 
     def admit(self, connection: LiveConnection, device_id: str) -> NoRoom | None:
-        """Count it as a connection of this device, if there is room for it."""
+        """Count it as a connection of this device; or why there is no room for it."""
         own = self._limits_of(device_id)
         if not self._may_connect(device_id, own):
             why = "more connects a minute than the device may make (connects_per_minute)"
@@ -164,20 +163,20 @@ class ConnectionRegistry:
             del self._by_device[device_id]
 
     def admitted(self) -> list[LiveConnection]:
-        """Those that were let in, the oldest first."""
+        """Those that were admitted, the oldest first."""
         return list(self._admitted)
 
     def of_device(self, device_id: str) -> Collection[LiveConnection]:
-        """Those of one device that were let in."""
+        """Those of one device that were admitted, the oldest first."""
         return self._by_device.get(device_id, ())
 
     def is_taken_over(self, connection: LiveConnection) -> bool:
-        """Whether one of the last connections of its device has its client id, and came after it."""
+        """Whether a later connection of its device has the same client id, so that the bus ends this one."""
         identity = connection.connection.identity
         if identity is None:
             return False
         later = reversed(self._by_device.get(identity.device_id, ()))
-        for other in takewhile(lambda other: other is not connection, islice(later, _LOOKED_AT)):
+        for other in takewhile(lambda other: other is not connection, islice(later, _TAKEOVER_SEARCH_MAX)):
             of_other = other.connection.identity
             if (
                 of_other is not None
@@ -188,7 +187,7 @@ class ConnectionRegistry:
         return False
 
     def surplus(self, connection: LiveConnection, device_id: str) -> str:
-        """Why a lowered limit leaves no room for it: of those of its device the last that came have to go.
+        """Why this connection has to go after the limit of its device was lowered: the latest ones go.
 
         Empty when it may stay.
         """

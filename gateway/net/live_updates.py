@@ -1,6 +1,7 @@
-"""Brings what changed to the live connections, so that a decision takes effect at once (promise 6).
+"""Brings changes to the live connections, so that a decision takes effect at once (promise 6).
 
-The one place at which the control side speaks to the data side. Must not know where a change came from.
+The one place where the control side (HTTP, admin commands, followers of files) speaks to the data side. Must
+not know where a change came from.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gateway.net.tasks import Tasks
 from gateway.policy.engine.identity import Device, Grant
 
 _UPDATED_TOGETHER = 64
-"""Connections that hear of a change in one go: about a millisecond."""
+"""Connections that get a change in one iteration of the event loop: about a millisecond."""
 
 
 class LiveUpdates:
@@ -30,16 +31,16 @@ class LiveUpdates:
         tasks: Tasks,
         find: Callable[[str], Device | None],
     ) -> None:
-        """`find` gives the device of an id as the store has it now."""
+        """`find` returns the device with this id as the store has it now; None if there is none."""
         self._registry = registry
         self._reports = reports
         self._tasks = tasks
         self._find = find
         self.done: Callable[[], None] = lambda: None
-        """Called when every connection knows of a change of devices."""
+        """Called when all connections concerned have got a change of devices."""
 
     async def policy_changed(self) -> None:
-        """A different policy is in force: every live connection goes by it from its next packet on."""
+        """A different policy is in force: it applies to each live connection from its next packet on."""
 
         def update(one: LiveConnection) -> None:
             device = one.connection.device
@@ -51,7 +52,7 @@ class LiveUpdates:
     def devices_changed(self, touched: frozenset[str]) -> None:
         """These devices were added, changed or removed in the store.
 
-        Nobody comes in by what was before: `find` says what is now.
+        New logins are no concern here: they are checked against what `find` returns by now.
         """
         live = [one for device_id in touched for one in self._registry.of_device(device_id)]
         if live:
@@ -84,9 +85,9 @@ class LiveUpdates:
         await _each(list(self._registry.of_device(device_id)), update)
 
     async def keys_changed(self, distrust: Callable[[Grant], str]) -> None:
-        """Other keys verify tokens: end the connections whose token is not good any more.
+        """The keys that verify tokens changed: end the connections whose token is no longer valid.
 
-        `distrust` says why one is not; empty when it is. Whoever comes in meanwhile is judged by those keys.
+        `distrust` returns why a token is not valid; empty if it is. New logins are checked with the new keys.
         """
         why = "The key that signed the token was destroyed, or its time is over."
 
@@ -111,21 +112,23 @@ class LiveUpdates:
         if one.method and one.method not in device.methods:
             return AccessWithdrawn(f"The device may not log in by {one.method} any more.")
         if device.version != was.version:
-            device = device.with_next_secret  # which opened this, and the store is still to learn of it
+            device = (
+                device.with_next_secret
+            )  # it logged in with that secret, which the store has not noted yet
         return self._policy_or_surplus(one, device)
 
     def _policy_or_surplus(self, one: LiveConnection, device: Device) -> Event:
-        """What it hears: the rules, or that a lowered limit leaves no place for it."""
+        """The event for it: that rules changed, or that a lowered limit leaves no room for it."""
         why = self._registry.surplus(one, device.device_id)
         return AccessWithdrawn(why) if why else PolicyChanged(device)
 
 
 async def _each(live: Sequence[LiveConnection], update: Callable[[LiveConnection], None]) -> None:
-    """Update each of them, some at a time, so that no message waits for all. A fault ends its connection."""
+    """Update each of them, some per iteration: messages pass in between. A fault ends its connection."""
     for number, one in enumerate(live, 1):
         try:
             update(one)
-        except Exception as error:  # noqa: BLE001 - the others are to hear of the change all the same
+        except Exception as error:  # noqa: BLE001 - the others must get the change all the same
             one.fault(error)
         if number % _UPDATED_TOGETHER == 0:
             await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""Why nothing is read from a socket, and that reading goes on when no reason is left.
+"""Why nothing is read from a socket: any number of reasons at once, and reading resumes when none is left.
 
-Owns the reasons. Must not know who reads, nor what.
+Owns the reasons, which are bits. Must not know who reads, nor what.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 
 AUTHENTICATING = 1
-"""It is not decided yet who is there."""
+"""The device is not authenticated, or the bus has not accepted its CONNECT yet."""
 OVER_RATE = 2
-"""The device had its second."""
+"""The device's budget for this second is used up."""
 BUS_FULL = 4
-"""The bus reads slower than the device writes."""
+"""The write buffer towards the bus is full."""
 NOT_ITS_TURN = 8
-"""Others come first."""
+"""The connection awaits its turn (`gateway.net.device_round_robin`)."""
 DEVICE_FULL = 16
-"""The device reads slower than the bus writes: that is read all the same, and waits."""
+"""The write buffer towards the device is full. The bus is read all the same, and what it sends waits."""
 
 
 class PausedReading:
@@ -26,7 +26,7 @@ class PausedReading:
 
     def __init__(self) -> None:
         self.paused = 0
-        """The reasons, added up."""
+        """The reasons that hold, as bits."""
         self.transport: asyncio.Transport | None = None
         """None before it is connected, and after it was lost."""
 
@@ -37,7 +37,7 @@ class PausedReading:
         self.paused |= reason
 
     def resume_reading(self, reason: int) -> None:
-        """This reason is gone."""
+        """This reason holds no longer."""
         if not self.paused & reason:
             return
         self.paused &= ~reason
@@ -45,6 +45,6 @@ class PausedReading:
             self.transport.resume_reading()
 
     def read_again(self, before: int) -> None:
-        """Reading goes on if there was a reason against it before, and there is none now."""
+        """Resume reading if there was a reason against it `before`, and there is none now."""
         if before and not self.paused and self.transport is not None:
             self.transport.resume_reading()

@@ -1,6 +1,6 @@
-"""Whether a peer that is not read from has left: the event loop notices that only while it reads.
+"""Whether a peer has left whose socket is not being read: the event loop notices that only while it reads.
 
-Owns one look at the state of a TCP connection. Must not know what the answer is for.
+Owns the check of a TCP connection's state. Must not know what the answer is for.
 """
 
 from __future__ import annotations

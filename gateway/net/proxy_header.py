@@ -1,13 +1,13 @@
 r"""The header by which a proxy says whose connection it passes on: PROXY protocol, versions 1 and 2.
 
-Owns what its bytes mean (the specification of HAProxy, proxy-protocol.txt, section 2). Must not know sockets,
-nor whom to believe: that is `gateway.net.proxy_header_wait`. Sans-I/O: give it what has come so far.
+Owns what its bytes mean (HAProxy's specification, proxy-protocol.txt, section 2). Must not know sockets, nor
+whom to believe: that is `gateway.net.proxy_header_wait`. Sans-I/O: call it with what has come so far.
 
     1   PROXY TCP4 192.0.2.7 10.0.0.2 51234 8883\r\n                  a line of text
-    2   \r\n\r\n\0\r\nQUIT\n 0x21 0x11 0x000c addresses ports TLVs   16 bytes, and as many more as they say
+    2   \r\n\r\n\0\r\nQUIT\n 0x21 0x11 0x000c addresses ports TLVs   16 bytes, and as many as the last two say
 
-Of a header only the source's address is used. What else may stand in it (a server name, a certificate's
-common name, an id) is a claim about TLS that nobody here has seen: it must have its form, and is never read.
+Only the source address is used. What else a header may hold (a server name, a certificate's common name, an
+id) is a claim about a TLS connection that the gateway has not seen: it must be well-formed, and is ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from gateway.system.ip_address_blocks import Address
 
 HEADER_MAX = 4_096
-"""Bytes of a header. Addresses take 232 at most; proxies send a few hundred bytes of TLVs."""
+"""Bytes of a header, at most. Addresses take up to 232; proxies send a few hundred bytes of TLVs."""
 
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _FIXED = 16
@@ -33,21 +33,21 @@ _VERSIONS = {b"TCP4": 4, b"TCP6": 6}
 _LOCAL, _PROXY = 0x20, 0x21
 _TCP4, _TCP6 = 0x11, 0x21
 _NO_ADDRESS = {0x00: 0, 0x31: 216}
-"""AF_UNSPEC, and a Unix socket's: the proxy's client had no IP address. And what addresses take, in bytes."""
+"""AF_UNSPEC and Unix sockets, where the proxy's client had no IP address: the bytes of their addresses."""
 
 
 class BadHeader(Exception):
-    """What came is no PROXY header. The text says why, and holds nothing of what came."""
+    """What came is not a valid PROXY header. The text says why, without quoting it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One that is whole."""
+    """A complete header."""
 
     length: int
-    """Its bytes: what follows is the connection's own."""
+    """Its bytes; what follows belongs to the connection."""
     source: Address | None
-    """Whose connection it is; None where the header names nobody, and the proxy speaks for itself."""
+    """Whose connection it is; None where the header names no address: it is the proxy's own."""
 
 
 def read_header(data: bytes) -> Header | None:

@@ -1,10 +1,10 @@
-"""Proxies that have connected, until they have said whose connection they bring (GATEWAY_PROXY_FROM).
+"""Proxies (GATEWAY_PROXY_FROM) that have connected, until their PROXY header says for whom.
 
-Owns from whom a PROXY header is demanded, how long it may take, and that not a byte after it is read: the
-ClientHello comes in the same segment. Must not know what becomes of a peer then: `gateway.net.acceptor`.
+Owns which peers have to send a PROXY header, how long it may take, and that not a byte after it is read: the
+ClientHello comes in the same segment. Must not know what is done with a peer then: `gateway.net.acceptor`.
 
-From everybody else no header is taken: theirs is an attack, or a proxy that was not named, and fails as what
-it is, no TLS.
+From all other peers no header is accepted: there it is an attack, or a proxy missing from the setting, and
+fails as bytes that are not TLS.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import Address, IPNetwork, is_within
 
 _WAITING_MAX = 1_024
-"""Proxies whose header is not there. They send it at once: the oldest of too many goes."""
+"""Connections whose header has not come, at most: then the oldest is refused. Proxies send it at once."""
 _LOOK = 0.2
-"""Seconds between two looks at the deadlines, while somebody waits."""
+"""Seconds between two checks of the deadlines, while any peer waits."""
 _LOG_AGAIN = 60.0
-"""Seconds for which the same of the same proxy is not logged again."""
-_COUNTED_APART = 1_000
+"""Seconds for which the same refusal of the same proxy is not logged again."""
+_REMEMBERED_MAX = 1_000
+"""Pairs of proxy and reason that are remembered for that."""
 _HINT = "GATEWAY_PROXY_FROM names this peer, so each of its connections has to begin with a PROXY header"
 
 _log = get_logger()
 
 OnHeader = Callable[[socket.socket, Address, float], None]
-"""What becomes of a peer: with the address that counts, and since when it is here, by the loop's clock."""
+"""Called with a peer, the address its header names, and when it connected, by the loop's clock."""
 
 
 class _Waiting:
@@ -42,11 +43,14 @@ class _Waiting:
         self.since = since
         self.on_header = on_header
         self.read = b""
-        """Of its header."""
+        """As much of its header as was read."""
 
 
 class ProxiedPeers:
-    """Those of one port. `now` is the loop's clock, `patience` the seconds a header may take."""
+    """The proxies of one port whose header has not come.
+
+    `now` is the loop's clock, `patience` the seconds a header may take.
+    """
 
     def __init__(self, proxies: Sequence[IPNetwork], *, now: Callable[[], float], patience: float) -> None:
         self._proxies = proxies
@@ -60,11 +64,11 @@ class ProxiedPeers:
         return len(self._waiting)
 
     def demands_of(self, host: str) -> bool:
-        """Whether the TCP peer with this address is a proxy, which has to say whose connection it brings."""
+        """Whether a TCP peer with this address is a proxy, which has to send a header."""
         return bool(self._proxies) and is_within(host, self._proxies)
 
     def add(self, peer: socket.socket, address: Address, on_header: OnHeader) -> None:
-        """OnHeader it when its header is there; close it when that is none, or does not come."""
+        """Call `on_header` when its header is there; close the peer if it is not valid or does not come."""
         if len(self._waiting) >= _WAITING_MAX:
             self._refuse(next(iter(self._waiting)), "others wait, and its PROXY header is not there")
         self._waiting[peer] = _Waiting(address, self._now(), on_header)
@@ -94,21 +98,21 @@ class ProxiedPeers:
             _log.error("internal error", address=waiting.address.host, exc_info=error)
 
     def _read(self, peer: socket.socket, waiting: _Waiting) -> Address | None:
-        """Take what has come of the header, and nothing else; the answer is whose connection it is."""
+        """Read what has come of the header, and nothing else. Returns whose connection it is, once known."""
         ahead = peer.recv(HEADER_MAX - len(waiting.read), socket.MSG_PEEK)
         if not ahead:
             raise ConnectionAbortedError
         header = read_header(waiting.read + ahead)
-        # All of what was looked at is the header's while that is not whole: a reader that left it there would
-        # be called again and again.
-        mine = len(ahead) if header is None else header.length - len(waiting.read)
-        waiting.read += peer.recv(mine)
+        # While the header is incomplete, all that was peeked at belongs to it, and is read: left unread, it
+        # would wake the loop again and again.
+        of_header = len(ahead) if header is None else header.length - len(waiting.read)
+        waiting.read += peer.recv(of_header)
         if header is None:
             return None
         return header.source or waiting.address
 
     def look(self) -> None:
-        """Some time went by: whoever has not sent its header by its deadline goes."""
+        """Refuse the peers that have not sent their header by the deadline."""
         self._look = None
         while self._waiting:
             peer, waiting = next(iter(self._waiting.items()))
@@ -127,7 +131,7 @@ class ProxiedPeers:
         now = self._now()
         if now - self._logged.get((host, why), -_LOG_AGAIN) < _LOG_AGAIN:
             return False
-        if len(self._logged) >= _COUNTED_APART:
+        if len(self._logged) >= _REMEMBERED_MAX:
             self._logged.clear()
         self._logged[host, why] = now
         return True

@@ -1,8 +1,8 @@
-"""How long the bus takes to answer devices: of some messages, a few a second, whatever the load is.
+"""How long the bus takes to answer devices, measured for a few messages a second, whatever the load is.
 
-For a second at a time a few connections are watched: a tap takes the place of each of their two ends
-at the transport, and passes on all it hears. What it waits for is a PUBLISH of QoS 1 and its PUBACK, or a
-PINGREQ and its PINGRESP. Connections that nobody watches pay nothing, which is why it is done so.
+For a second at a time a few connections are watched: a tap takes the place of the protocol of their two
+transports, and passes on all it gets. It waits for a PUBLISH at QoS 1 and its PUBACK, or for a PINGREQ and
+its PINGRESP. This way connections that are not watched pay nothing.
 
 For example, a chunk of the device begins `32 0b 00 03 74 2f 31 00 08`: identifier 8. The tap on the
 device's side notes the time, and the tap on the bus's side looks for `40 02 00 08`.
@@ -21,18 +21,19 @@ from gateway.net.live_connections import ConnectionRegistry, LiveConnection
 from gateway.system.aligned_timers import until_next_multiple_of
 
 _WATCHED = 4
-"""At a time, of those that have said nothing yet."""
+"""Connections that are watched at a time."""
 _LOOK_SECONDS = 1.0
+"""For how long a connection that sends nothing to be answered is watched."""
 _PATIENCE = 5.0
-"""Seconds after which an answer is not waited for any more: the gateway may have given it itself."""
+"""Seconds after which an answer is given up: the gateway may have answered by itself."""
 _CHUNKS_MAX = 20
-"""Chunks in which a device may ask nothing: one that speaks at QoS 0 alone is watched for no longer, for to
-hear one message a chunk costs a twentieth of passing it on."""
+"""Chunks without anything to be answered, after which a connection is no longer watched: for a device that
+sends at QoS 0 alone watching adds a twentieth to the cost of each message."""
 _PINGREQ, _PINGRESP = b"\xc0\x00", b"\xd0\x00"
 
 
 class Tap(asyncio.Protocol):
-    """Hears what a protocol hears, and passes it on."""
+    """Takes the place of a transport's protocol, and passes on to it all that it gets."""
 
     def __init__(self, transport: asyncio.Transport, hear: Callable[[bytes], None]) -> None:
         self._real = cast("asyncio.Protocol", transport.get_protocol())
@@ -41,10 +42,10 @@ class Tap(asyncio.Protocol):
         transport.set_protocol(self)
 
     def leave(self) -> None:
-        """The protocol hears for itself again."""
+        """Put the protocol back in its place."""
         if self._transport.get_protocol() is self:
             self._transport.set_protocol(self._real)
-        # Else tap and sample are a cycle, and the connection garbage with its 300 KiB of buffers.
+        # Else tap and sample would be a reference cycle that keeps the connection's 300 KiB of buffers.
         self._hear = _hear_nothing
 
     def data_received(self, data: bytes) -> None:
@@ -53,7 +54,7 @@ class Tap(asyncio.Protocol):
         self._real.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The peer says no more."""
+        """The peer sends no more."""
         return self._real.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,7 +71,7 @@ class Tap(asyncio.Protocol):
 
 
 def _hear_nothing(_: bytes) -> None:
-    """What a tap that has left makes of a chunk."""
+    """What a tap does with a chunk once it has left."""
 
 
 class _Sample:
@@ -88,15 +89,16 @@ class _Sample:
         self._bus_transport = ends[1]
         self._answers: tuple[bytes, ...] = ()
         self.asked_at = 0.0
-        """By the loop's clock; 0 while the device has asked nothing."""
-        self.over = False
+        """When the device sent what is to be answered, by the loop's clock; 0 before that."""
+        self.has_ended = False
         self._unasked = 0
+        """Chunks so far without anything to be answered."""
         self._device = Tap(ends[0], self._hear_device)
         self._bus: Tap | None = None
 
     def end(self) -> None:
         """Watch no more."""
-        self.over = True
+        self.has_ended = True
         self._device.leave()
         if self._bus is not None:
             self._bus.leave()
@@ -122,9 +124,9 @@ class _Sample:
 
 
 def answers_to(data: bytes) -> tuple[bytes, ...]:
-    """How the answer of the bus may begin; nothing for what is not answered, or not in the first packet here.
+    """The first bytes that the bus's answer to this chunk may have; empty if its first packet gets none.
 
-    A PUBACK of MQTT 5 has a reason code more when nobody is subscribed (3.4.2.1).
+    A PUBACK of MQTT 5 is one reason code longer when nobody is subscribed (3.4.2.1).
     """
     if data == _PINGREQ:
         return (_PINGRESP,)
@@ -142,7 +144,7 @@ def answers_to(data: bytes) -> tuple[bytes, ...]:
 
 
 def _is_tapped(transport: asyncio.Transport) -> bool:
-    """Whether an earlier sample waits there. Of two taps the inner one could not leave before the outer."""
+    """Whether an earlier sample still waits there: of two taps the inner one could not leave first."""
     return isinstance(transport.get_protocol(), Tap)
 
 
@@ -150,7 +152,7 @@ class RoundTripSamples:
     """Watches a few of all connections."""
 
     def __init__(self, registry: ConnectionRegistry, answered: Callable[[float], None]) -> None:
-        """`answered` gets how many seconds one answer took."""
+        """`answered` is called with the seconds that one answer took."""
         self._registry = registry
         self._answered = answered
         self._turn: Iterator[LiveConnection] = iter(())
@@ -167,11 +169,11 @@ class RoundTripSamples:
                 sample.end()
 
     def look(self) -> None:
-        """A second went by: those that said nothing are left, and others are watched."""
+        """Once a second: stop watching those that sent nothing to be answered, and watch others."""
         now = asyncio.get_running_loop().time()
         waiting: list[_Sample] = []
         for sample in self._samples:
-            if sample.over:
+            if sample.has_ended:
                 continue
             if sample.asked_at and now - sample.asked_at < _PATIENCE:
                 waiting.append(sample)

@@ -13,16 +13,16 @@ import socket
 from contextlib import suppress
 
 CONNECT_EXPECTED_S = 0.002
-"""Seconds within which a CONNECT comes that is not held back: our answer to it acknowledges all."""
+"""Seconds within which a CONNECT that is not held back has come."""
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
-"""Linux has it; elsewhere nothing is done."""
+"""Linux has it; on other systems nothing is done."""
 _ONCE = 2
 """Any even number but 0: what is due is acknowledged now, what comes later with our answers (Linux,
 net/ipv4/tcp.c). With 1 each of the next packets is acknowledged by itself, which costs both sides CPU."""
 
 
 def send_tcp_ack(transport: asyncio.BaseTransport) -> None:
-    """Have TCP send the acknowledgement that is due. What comes later is acknowledged as ever."""
+    """Have TCP send the acknowledgement that is due, without a change for later packets."""
     connection = transport.get_extra_info("socket")
     if _QUICKACK is None or connection is None:
         return

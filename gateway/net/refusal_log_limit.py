@@ -13,35 +13,35 @@ from gateway.observe.logs import get_logger
 from gateway.system.ip_address_blocks import place_of
 
 _WINDOW = 60.0
-"""Seconds for which is counted."""
-_COUNTED_APART = 1_000
-"""Networks and reasons in them. What is more than that is one number."""
+"""Seconds in which refusals are counted."""
+_PAIRS_MAX = 1_000
+"""Pairs of place and reason that are counted apart in a window; all others are one number."""
 _log = get_logger()
 
 
 class RefusedStrangers:
-    """Whether a refusal gets a line of its own."""
+    """Decides which refusals get a line of their own."""
 
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, str]] = Counter()
 
     def first(self, host: str, reason: str) -> bool:
-        """Somebody at this address is refused for this reason."""
+        """Whether this is the first refusal for this reason at the place of this address in the window."""
         key = place_of(host), reason
-        if key not in self._seen and len(self._seen) >= _COUNTED_APART:
+        if key not in self._seen and len(self._seen) >= _PAIRS_MAX:
             self._seen["", ""] += 1
             return False
         self._seen[key] += 1
         return self._seen[key] == 1
 
     async def run(self) -> None:
-        """Log every minute how often what got no line came, for ever."""
+        """Log at the end of each window how many refusals got no line, for ever."""
         while True:
             await asyncio.sleep(_WINDOW)
             self.log_rest()
 
     def log_rest(self) -> None:
-        """Log how often, and begin anew."""
+        """Log how many refusals got no line, and begin a new window."""
         seen, self._seen = self._seen, Counter()
         for (place, reason), count in seen.items():
             more = count - 1 if place or reason else count

@@ -1,4 +1,4 @@
-"""The answers of our services to the requests of one device, put together to be written at once.
+"""Joins the answers of our services to consecutive requests of one device into one write.
 
 Stands between `gateway.net.device_side` and the services. A write of its own for each answer, which is a TLS
 record and a system call, costs more than the answer.
@@ -14,21 +14,21 @@ from gateway.connection.device_connection import DeviceConnection
 from gateway.net.data_plane_parts import DataPlane
 
 _WRITE_BYTES = 16_384
-"""Bytes of answers that are enough for one write: what one TLS record holds."""
+"""Bytes of answers after which they are written: what one TLS record holds."""
 
 
 class Calling(Protocol):
-    """A connection whose device asks: `gateway.net.device_side.DeviceSide`."""
+    """A connection whose device calls services: `gateway.net.device_side.DeviceSide`."""
 
     plane: DataPlane
     connection: DeviceConnection
 
 
 def answer_calls(side: Calling, call: Call, rest: Iterator[Command]) -> list[Command]:
-    """Have this call and the calls right after it answered; the commands to carry out for them.
+    """Have this call, and the calls right after it, answered. Returns the commands to carry out.
 
-    `rest` gives the commands that came after the call. The first of them that is no call is taken, too, and
-    stands last in the result.
+    `rest` yields the commands after the call. The first of them that is not a call is consumed too, and
+    returned as the last.
     """
     connection, answers, size = side.connection, [], 0
     commands: list[Command] = []

@@ -12,13 +12,13 @@ _log = get_logger()
 
 
 class Tasks:
-    """Tasks in flight. The event loop alone keeps only weak references to them."""
+    """The running tasks: the event loop itself keeps only weak references to them."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run this beside everything else. An exception is a fault of ours and is logged as one."""
+        """Run this concurrently. An exception is a fault of ours, and is logged as one."""
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # here it is held
         self._running.add(task)
         task.add_done_callback(self._ended)

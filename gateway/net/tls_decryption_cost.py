@@ -1,7 +1,8 @@
-"""What decrypting a device's TLS costs, set against its own budget (`gateway.connection.device_budgets`).
+"""What decrypting a device's TLS costs, counted in its own budget (`gateway.connection.device_budgets`).
 
-A byte that yields nothing costs as much as a message: a KeyUpdate has 27 of them and takes 35 µs. So sixty
-connections that send nothing else cost the device's second, and wait for its turn like all else of it.
+An unproductive byte (`gateway.net.bounded_tls`) costs as much as a message: a KeyUpdate has 27 of them and
+takes 35 µs. So sixty connections that send nothing else use up the budget of their device, and wait for its
+turn as its messages do.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Protocol
 from gateway.connection.device_budgets import SLICE_EFFORT, Meter
 from gateway.net.device_round_robin import Turns
 
-_UNTIL_ITS_SECOND = 0.2
-"""Seconds until a device that is over its second is looked at again."""
-_READS_ON = SLICE_EFFORT // 2
-"""Effort of a connection that reads on after a turn: not known before it did."""
+_RETRY_SECONDS = 0.2
+"""Until a device whose budget is used up is looked at again."""
+_READING_EFFORT = SLICE_EFFORT // 2
+"""Assumed effort of a connection that reads on in its turn: it is known only afterwards."""
 
 
 class PeerBudget(Protocol):
@@ -24,12 +25,12 @@ class PeerBudget(Protocol):
 
     @property
     def must_wait(self) -> bool:
-        """Whether nothing more may be done in this turn."""
+        """Whether nothing more may be decrypted now."""
 
-    def spend(self, effort: int, in_this_turn: int) -> None:
-        """So much was done, about a microsecond each; less than nothing gives back.
+    def spend(self, effort: int, in_iteration: int) -> None:
+        """Count this much effort for the device's second; a negative number gives back.
 
-        `in_this_turn` of it counts for the turn, which gives nothing back.
+        `in_iteration` of it counts for the loop's iteration, to which nothing is given back.
         """
 
     def wait(self, go_on: Callable[[], None]) -> None:
@@ -37,7 +38,7 @@ class PeerBudget(Protocol):
 
 
 class TlsBudget:
-    """Of one connection whose device is authenticated."""
+    """The budget of a connection whose device is authenticated."""
 
     __slots__ = ("_meter", "_turns")
 
@@ -45,20 +46,20 @@ class TlsBudget:
         self._meter = meter
         self._turns = turns
 
-    def spend(self, effort: int, in_this_turn: int) -> None:
-        """This was done; less than nothing where a long record has turned out to be whole."""
+    def spend(self, effort: int, in_iteration: int) -> None:
+        """Count effort; negative when bytes that counted as unproductive turn out to be part of a record."""
         self._meter.effort += effort
-        if in_this_turn > 0:
-            self._meter.work.add(in_this_turn)
+        if in_iteration > 0:
+            self._meter.work.add(in_iteration)
 
     @property
     def must_wait(self) -> bool:
-        """Whether others come first, or the device is over its second."""
+        """Whether other devices come first, or the budget of this one is used up."""
         return self._meter.work.iteration_is_full or self._meter.effort > self._meter.effort_left
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call this when it is the device's turn again."""
         if self._meter.effort > self._meter.effort_left:
-            asyncio.get_running_loop().call_later(_UNTIL_ITS_SECOND, go_on)
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, go_on)
         else:
-            self._turns.wait(self._meter.budget, go_on, _READS_ON)
+            self._turns.wait(self._meter.budget, go_on, _READING_EFFORT)

@@ -20,7 +20,7 @@ _BROKEN = (
     "what the client sent can't be read: its TLS library is at fault, or something between changes the bytes"
 )
 _ALERT = "ALERT"
-"""What the client says, and not what was found in its bytes."""
+"""In OpenSSL's reason: the client sent an alert, which says what it found wrong."""
 _WORDS = {
     "HTTP_REQUEST": "a plain-text HTTP client on the TLS port for MQTT",
     "HTTPS_PROXY_REQUEST": "a plain-text HTTP client on the TLS port for MQTT",
@@ -61,7 +61,7 @@ _CERTIFICATES = {
 
 
 class HandshakeFault(StrEnum):
-    """What went wrong, in one word: for counting."""
+    """What went wrong, in one word: a label of the metric."""
 
     PLAIN_TEXT = auto()
     OLD_VERSION = auto()
@@ -73,12 +73,12 @@ class HandshakeFault(StrEnum):
     DEADLINE = auto()
     CROWDED_OUT = auto()
     LEFT = auto()
-    """The peer went, or was sent away, before it was done."""
+    """The peer left, or the gateway cancelled the handshake to make room or to stop."""
     OTHER = auto()
 
 
 def fault_of(error: BaseException) -> HandshakeFault:
-    """What this error means."""
+    """The fault that an error of a handshake means."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return HandshakeFault.CLIENT_CERTIFICATE
     if isinstance(error, ssl.SSLError):

@@ -1,7 +1,7 @@
-"""How much of what an authenticated peer sent OpenSSL gets at a time, and when nobody gets much.
+"""How many bytes of what an authenticated peer sent OpenSSL gets at a time: a portion.
 
-Owns the sizes of portions, and the cap that one slow portion sets for all connections of a context: sixty
-peers that send nothing but KeyUpdates cost a little each then. Must not know records, nor peers.
+Owns the sizes of portions, and the cap that one slow portion sets for all connections of a context, so that
+sixty peers that send nothing but KeyUpdates cost little each. Must not know records, nor peers.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import time
 
 PORTION_MIN, PORTION_CAREFUL, PORTION_USUAL, PORTION_MAX = 2_048, 16_640, 65_536, 262_144
-"""Bytes. As KeyUpdates they take 3, 20, 80 and 330 ms; as data 65,536 bytes take a twentieth of one. The
-careful size holds a whole record: half of one yields nothing, and costs its peer a turn and what waits after
-it a copy. The most is what a loop reads at once: a smaller portion costs a copy of all that was read."""
+"""Sizes in bytes. As KeyUpdates they take 3, 20, 80 and 330 ms; as data 65,536 bytes take 0.05 ms. The
+careful size holds a whole record: half of one yields nothing, costs its peer a turn, and has the rest copied.
+The largest is what a loop reads at once: a smaller portion means copying all that was read."""
 _SLOW_SECONDS = 0.003
-"""This thread's work on a portion that yields less than half of itself, above which portions are capped: no
-piece of a long record takes so long, and a busy machine is no reason to be careful."""
+"""CPU time of this thread for a portion less than half of which was data, above which portions are capped: no
+part of a long record takes so long, and a busy machine is no reason to cap."""
 _CAREFUL_SECONDS = 10.0
-"""How long nobody's portions grow beyond the careful size then."""
+"""How long all portions are then capped to the careful size."""
 _ON_GUARD_SECONDS = 600.0
-"""How long they have the usual size after that: a peer that has sent much data before can hold the loop for
-330 ms, but once in ten minutes."""
+"""How long they are capped to the usual size after that: a peer whose portions had grown by sending data can
+block the loop for 330 ms, but only once in ten minutes."""
 
 
 class PortionCap:
@@ -32,12 +32,12 @@ class PortionCap:
         self._until = 0.0
 
     def portion_took(self, seconds: float) -> None:
-        """A portion that yielded little took so long."""
+        """Report the CPU time of a mostly unproductive portion."""
         if seconds > _SLOW_SECONDS:
             self.be_careful()
 
     def be_careful(self) -> None:
-        """Lower the cap: somebody sends what yields nothing."""
+        """Lower the cap to the careful size: a peer sends unproductive bytes."""
         self.portion_max, self._until = PORTION_CAREFUL, time.monotonic() + _CAREFUL_SECONDS
 
     def relax(self) -> None:

@@ -1,6 +1,6 @@
-"""Where TLS records end, how many there were, and how little they yielded: what a stranger's are judged by.
+"""Counts the TLS records of a stranger, and ends the connection when too many of them yield too little.
 
-Owns the count of a peer's records until it has shown who it is. It reads the five bytes of a record's header
+Owns the count of a peer's records until it is authenticated. It reads the five bytes of a record's header
 (RFC 8446, 5.1) and nothing else. Must not know how records are decrypted (`gateway.net.bounded_tls`).
 """
 
@@ -10,42 +10,44 @@ import ssl
 from collections.abc import Callable
 
 OVERHEAD = {"TLSv1.3": 22}
-"""Bytes of a record beside its data, where that is not padded, by version."""
+"""Bytes of a record beside its data, without padding, by version."""
 OVERHEAD_OLDER = 96
-"""TLS 1.2, at its worst (CBC). It has nothing cheap to send that costs much."""
+"""The same for TLS 1.2, at its worst (CBC). That version has no message that is cheap to send and costly to
+receive."""
 _HEADER = 5
+"""Bytes of a record's header."""
 _HANDSHAKE_RECORDS_MAX = 256
-"""Until the handshake is done; what is in them OpenSSL bounds."""
+"""Records until the handshake is done. OpenSSL bounds what they may hold."""
 STRANGER_EMPTY_MAX = 16
-"""Records without data from a stranger. Honest clients send none."""
+"""Records without data from a stranger, at most. Honest clients send none."""
 STRANGER_OVERHEAD_MAX = 32_768
-"""Bytes that a stranger may send beyond its data and an eighth of it: a CONNECT in records of one
-byte, a thousand and more of them, passes."""
+"""Bytes that a stranger's records may have beyond its data and an eighth of that: enough for a CONNECT in
+more than a thousand records of one byte."""
 
 
 class TooLittleData(ssl.SSLError):
     """The peer sends records that yield nothing, or next to nothing."""
 
     reason = ""
-    """OpenSSL says nothing here; an SSLError that it did not make has no such attribute."""
+    """Set because an SSLError that OpenSSL did not make has no such attribute."""
 
     def __str__(self) -> str:
         return str(self.args[-1])
 
 
 class RecordCounter:
-    """Of one peer. Counts a record when its last byte is there."""
+    """Counts the records of one peer, each when its last byte has come."""
 
     __slots__ = ("_empty", "_left", "_overhead", "_size", "records")
 
     def __init__(self) -> None:
         self.records = 0
         self._left = self._size = 0
-        """Bytes of the record under way that are still to come; its size."""
+        """Of the record that is coming in: the bytes still to come, and its size in bytes."""
         self._empty = self._overhead = 0
 
     def end_of_record(self, data: memoryview, at: int) -> int:
-        """Where the record ends that begins or goes on at `at`, or what is there of it."""
+        """Where the record that begins or goes on at `at` ends, or else the end of the data."""
         if not self._left:
             if data.nbytes - at < _HEADER:
                 return at
@@ -57,11 +59,11 @@ class RecordCounter:
         return end
 
     def end_of_flight(self, data: memoryview, at: int, portion: int) -> int:
-        """Where the records of a handshake end that make up a portion, or what is there of them.
+        """Where the handshake's records that make up a portion end, or else the end of the data.
 
         Raises TooLittleData: a handshake in too many records.
         """
-        # `end_of_record`, written out: a handshake has some records, and a call for each was felt.
+        # `end_of_record`, inlined: a call for each record of a handshake was measurable.
         begun, size, left = at, data.nbytes, self._left
         while at < size and at - begun < portion:
             if not left:
@@ -79,9 +81,9 @@ class RecordCounter:
         return at
 
     def is_short_flight(self, data: bytes, portion: int) -> bool:
-        """Whether all of `data` is whole records, a portion at most; they are counted then.
+        """Whether `data` is whole records only, at most a portion. If so they are counted.
 
-        As a ClientHello is, and what a client sends last, with its CONNECT or without. Any other flight is
+        A ClientHello is, and so is the client's last flight, with or without its CONNECT. Any other flight is
         for `feed_flights`.
         """
         size = len(data)
@@ -101,7 +103,7 @@ class RecordCounter:
     ) -> None:
         """Give OpenSSL the records of a handshake a portion at a time, until it is done.
 
-        Raises SSLWantReadError: it needs more; TooLittleData: it came in too many records.
+        Raises SSLWantReadError if it needs more, TooLittleData if there were too many records.
         """
         view, at = memoryview(data), 0
         try:
@@ -118,11 +120,11 @@ class RecordCounter:
                 incoming.write(view[at:])
 
     def handshake_done(self) -> None:
-        """What is left begins with a record."""
+        """The next byte begins a record."""
         self._left = 0
 
     def yielded(self, data: bytes) -> None:
-        """A record, or a part of one, gave this. Raises TooLittleData: too many gave too little."""
+        """Count the data that a record, or a part of one, yielded. Raises TooLittleData."""
         if self._left:
             return
         self._overhead += self._size - len(data) - len(data) // 8

@@ -1,7 +1,7 @@
-"""Answers that devices do not take: bounded per device, and for all devices together.
+"""Answers that are written but that devices do not read: bounded per device, and for all devices together.
 
 What the bus delivers is bounded by `gateway.connection.waiting_deliveries`. Answers of our own (PUBACKs to
-what is refused, answers of services) are made as long as the device sends.
+what is refused, answers of services) arise as long as the device sends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gateway.policy.engine.limits import Limits
 _BYTES_PER_DEVICE = 1_048_576
 """Bytes that may wait for one device beyond two of the longest packets."""
 _DEVICES_WORTH = 8
-"""How many times what may wait for one device may wait for all devices of the process."""
+"""All devices together may have as many unread bytes as this many devices."""
 
 
 class UntakenAnswers:
@@ -26,11 +26,11 @@ class UntakenAnswers:
 
     @property
     def size(self) -> int:
-        """Bytes that all devices do not take."""
+        """Unread bytes of all devices."""
         return self._in_all
 
     def add(self, device_id: str, size: int, limits: Limits) -> bool:
-        """Count `size` bytes more, or fewer if it is negative; whether what waits is within the bounds."""
+        """Count `size` more unread bytes, fewer if negative; whether they are within the bounds."""
         of_device = self._by_device.get(device_id, 0) + size
         self._in_all += size
         if of_device:

@@ -186,9 +186,9 @@ class Purse:
     def must_wait(self):
         return self.spent >= ITERATION_EFFORT
 
-    def spend(self, effort, in_this_turn):
+    def spend(self, effort, in_iteration):
         self.effort += effort
-        self.spent += max(in_this_turn, 0)
+        self.spent += max(in_iteration, 0)
 
     def wait(self, go_on):
         del go_on
