@@ -232,7 +232,7 @@ class Gateway:
             services = bus_services(
                 settings, plane, core.handler, core.bearer_cache, core.audit, tasks=self._parts.tasks
             )
-            services.came = lag.soon
+            services.on_request = lag.soon
             health.add("services", services.check, vital=False, needed=False)
             self._parts.keep(services.run())
         measured = Parts(

@@ -1,6 +1,6 @@
-"""The service topics: `auth`, `validate`, `encrypt` and `decrypt`, for whoever calls them.
+"""The service topics: `auth` issues tokens, `validate` checks them, `encrypt` and `decrypt` seal and open.
 
 `request_handler` answers one request with one message, without waiting for anything; `direct_bus_requests`
-brings it the requests of services that are connected straight to the bus. Must not know how a packet looks,
+passes on the requests of programs that are connected directly to the bus. Must not know how a packet looks,
 nor where the answer is written.
 """

@@ -1,4 +1,4 @@
-"""The answers of the service topics as JSON, in the shape that their request has.
+"""The answers of the service topics as JSON, plain or in the common message, as their request was.
 
 Must not know why an answer is what it is.
 """
@@ -61,7 +61,7 @@ class _Opened(msgspec.Struct):
     timestamp: int
 
 
-class _Common(msgspec.Struct):
+class _CommonMessage(msgspec.Struct):
     message_id: str
     source: str
     destination: Raw
@@ -70,7 +70,7 @@ class _Common(msgspec.Struct):
 
 
 def refused(service: Service, refusal: Refusal, now: int) -> bytes:
-    """The answer to a request that is not granted. `now` is Unix milliseconds, here and below."""
+    """The answer to a refused request. `now` is in Unix milliseconds, here and below."""
     shape = _NotValid if service is Service.VALIDATE else _Refused
     return _encoder.encode(shape(False, refusal.code, str(refusal), now))  # noqa: FBT003 - its field
 
@@ -90,7 +90,7 @@ def issued(token: Issued, now: int) -> bytes:
 
 
 def valid(device_id: str, grant: Grant, now: int) -> bytes:
-    """The answer of `validate` for a token that is good now."""
+    """The answer of `validate` for a token that is valid now."""
     return _encoder.encode(
         _Valid(
             valid=True,
@@ -103,7 +103,7 @@ def valid(device_id: str, grant: Grant, now: int) -> bytes:
 
 
 def opened(envelope: Envelope, payload: bytes) -> bytes:
-    """The answer of `decrypt`: `message` for what is JSON as it stands, else `data`."""
+    """The answer of `decrypt`: with `message` if the payload is JSON, else with `data` (base64)."""
     text = _is_json(payload)
     return _encoder.encode(
         _Opened(
@@ -128,16 +128,16 @@ def _is_json(payload: bytes) -> bool:
 
 
 def in_shape(body: bytes, service: Service, request: Request, *, prefix: str) -> bytes:
-    """An answer as its request wants it: with its `request_id`, and in the common message if it came in one.
+    """The answer with the request's `request_id`, and in the common message if the request was.
 
-    `body` is a JSON object with at least one field; `prefix` that of the service topics.
+    `body` is a JSON object with at least one member; `prefix` is that of the service topics.
     """
     if request.request_id:
         body = b'%s,"request_id":%s}' % (body[:-1], request.request_id)
     if not request.in_common_message:
         return body
     return _encoder.encode(
-        _Common(
+        _CommonMessage(
             message_id=str(uuid.uuid4()),
             source=prefix,
             destination=Raw(request.source),

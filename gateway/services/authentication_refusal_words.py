@@ -1,6 +1,6 @@
-"""Why somebody is not taken for who it says it is, in the words of a service: for HTTPS and the bus alike.
+"""What callers are told when they are not authenticated, over HTTPS and on the bus alike.
 
-Owns what the caller learns of it. Why it really was, only our log says: the gate's words stay there.
+The exact reason, which the login gate gives, is only for our log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OF_TOKEN = {
 
 
 def of_login(refused: LoginRefused) -> Refusal:
-    """Of credentials. Unknown device, wrong secret and disabled device get the same answer."""
+    """For refused credentials. Unknown device, wrong secret and disabled device get the same answer."""
     if refused.reason is Reason.CONNECTION_RATE_EXCEEDED:
         words = "Too many wrong secrets: try again in a minute."
         return Refusal(Code.RATE_LIMITED, words, why=refused.why)
@@ -31,5 +31,5 @@ def of_login(refused: LoginRefused) -> Refusal:
 
 
 def of_token(refused: TokenRefused) -> Refusal:
-    """Of a token that a request carries."""
+    """For a refused token in a request."""
     return Refusal(Code(refused.fault), _OF_TOKEN[refused.fault], why=refused.why)

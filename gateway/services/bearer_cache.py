@@ -1,6 +1,6 @@
-"""Whose token a request carries: verified at a bounded price, and the identity of each made once.
+"""Verifies the tokens that requests carry, with a bound on new ones, and caches the identity of each.
 
-Must not know what is asked, nor where the request came from.
+Must not know what is requested, nor where the request came from.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from gateway.services import authentication_refusal_words
 from gateway.services.refusal import Code, Refusal
 
 _NEW_PER_SECOND = 200
-"""Tokens not seen before that one peer may show in a second: each costs a signature, some 100 µs."""
-_KEPT = 4_096
-"""Tokens whose identities are remembered; the one not used for longest is forgotten first."""
+"""Tokens not seen before that one peer may show per second: verifying one takes about 100 µs."""
+_TOKENS_MAX = 4_096
+"""Tokens whose identities are cached; the least recently used one is dropped first."""
 _SECOND = 1_000
 """A second in milliseconds."""
 
 
 class BearerCache:
-    """Verified tokens and their identities. One for a process."""
+    """Verified tokens and their identities. One per process."""
 
     def __init__(self, tokens: Tokens, now: Callable[[], int]) -> None:
-        """`now` gives milliseconds."""
+        """`now` returns milliseconds."""
         self._tokens = tokens
         self._rates = Rates(now)
-        # By digest, so that no token that could still be used lies about in memory.
+        # Keyed by digest, so that no token that could still be used stays in memory.
         self._seen: OrderedDict[bytes, tuple[Device, Identity]] = OrderedDict()
 
     def identity(self, token: str, *, peer: str) -> tuple[Identity, Grant]:
-        """Who a good token speaks for, and what it grants. Raises Refusal.
+        """The identity of a valid token, and what the token grants. Raises Refusal.
 
-        The same token of an unchanged device gives the same object. `peer` is who shows it: nobody else pays
-        for what it shows.
+        For the same token of an unchanged device it is the same object. `peer` is who shows the token: new
+        tokens are counted per peer, so that nobody uses up another's bound.
         """
         raw = token.encode()
         digest = hashlib.sha256(raw).digest()
@@ -53,7 +53,7 @@ class BearerCache:
             # Without a client id: a rule that names one matches nothing.
             seen = device, Identity(device.device_id, device.roles, device.labels, client_id="", grant=grant)
             self._seen[digest] = seen
-            if len(self._seen) > _KEPT:
+            if len(self._seen) > _TOKENS_MAX:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(digest)
         return seen[1], grant

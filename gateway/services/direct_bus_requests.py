@@ -1,8 +1,9 @@
 """The gateway's service topics on the bus itself (GATEWAY_BUS_SERVICES), for programs that use Mosquitto.
 
 Owns who counts as authenticated there, and where answers to a stranger may go. Every request gets an answer,
-and the bus may be read by anybody: a request is authenticated by its token, an answer goes only to a topic
-that its caller may subscribe to. What is asked and granted is `gateway.services.request_handler`'s.
+and anybody on the bus may read it: so a request is authenticated by its token, and an answer goes only to a
+topic that its caller may subscribe to. Whether a request is granted is up to
+`gateway.services.request_handler`.
 """
 
 from __future__ import annotations
@@ -31,36 +32,36 @@ from gateway.policy.engine.service_names import Service
 from gateway.services import authentication_refusal_words
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
-from gateway.services.replayed_requests import SeenRequests
+from gateway.services.repeated_requests import SeenRequests
 from gateway.services.request import GeneralRequest
 from gateway.services.request_fast_path import Request, read_request
 from gateway.services.request_handler import RequestHandler, reply_fault
 
 ADDRESS = "bus"
-"""The address of all callers on the bus, for the refusal of logins after wrong ones and for audit events."""
+"""Stands for the address of all callers on the bus, in audit events and where wrong logins are counted."""
 _PEER = Peer(host=ADDRESS, origin=None)
-"""All callers on the bus, as the peer of a login. Without an origin: the gate reports nothing,
+"""All callers on the bus, as the peer of a login. It has no origin, so the login gate reports nothing;
 `_send_or_refuse` does."""
 _LOGINS_MAX = 64
-"""Logins under way at once: further ones are answered that they have to try again."""
+"""Logins in progress at the same time; further callers are told to try again."""
 _ALL_CALLERS = ""
-"""The peer for whose tokens the bearer cache counts: all callers on the bus share the bound of one peer."""
+"""All callers on the bus, as the peer of the bearer cache: they share the bound of one peer."""
 _SECRET_MAX = 65_535
-"""Longest secret, in bytes, as in a CONNECT: a longer one would only cost."""
+"""Longest secret that is hashed, in bytes: as long as MQTT allows a password to be."""
 _REQUEST_ID_SHOWN = 64
-"""Bytes of a `request_id` that an audit event holds."""
+"""Bytes of a `request_id` in an audit event."""
 _OPTIONS = 1 | 0x04 | 0x20
-"""Subscription options (MQTT 5, 3.8.3.1): QoS 1; not what we publish ourselves; no retained messages, for a
-retained request would be asked again at each reconnect."""
+"""Subscription options (MQTT 5, 3.8.3.1): QoS 1; No Local; and no retained messages, or a retained request
+would be answered again after each reconnect."""
 
 _Who = tuple[str | None, Source]
-"""A device id, and whether the caller has shown to be that device or only claims to be it."""
+"""A device id, and whether the caller is authenticated as that device or only claims to be it."""
 
 _log = get_logger()
 
 
 class BusServices:
-    """Answers the requests on the bus. One for a process."""
+    """Answers the requests on the bus. One per process."""
 
     def __init__(
         self,
@@ -75,8 +76,8 @@ class BusServices:
         prefix: str,
     ) -> None:
         """`prefix` is that of the service topics, without a slash at its end."""
-        self.came: Callable[[], None] = lambda: None
-        """Called when a request has come."""
+        self.on_request: Callable[[], None] = lambda: None
+        """Called for each request."""
         self._context = context
         self._request_handler = request_handler
         self._bearer_cache = bearer_cache
@@ -114,8 +115,8 @@ class BusServices:
     def _take(self, connection: BusConnection, delivery: Delivery) -> None:
         service = self._services.get(delivery.topic)
         if service is None or delivery.retain:
-            return  # 3.1.1 can't ask to be spared what is retained
-        self.came()
+            return  # with MQTT 3.1.1 retained messages can't be excluded
+        self.on_request()
         call = Call(service, delivery.payload, delivery.response_topic, delivery.correlation)
         request = read_request(service, call.payload)
         try:
@@ -126,21 +127,21 @@ class BusServices:
             self._turn_away(connection, call, request, refused)
         else:
             if identity is not None:
-                self._attend(connection, call, request, identity)
+                self._answer(connection, call, request, identity)
 
     def _caller_identity(
         self, connection: BusConnection, delivery: Delivery, call: Call, request: Request
     ) -> Identity | None:
-        """The identity that asks. None: a secret has to be hashed to know it, and the answer comes later.
+        """The identity of the caller. None: a secret has to be hashed first, and the answer comes later.
 
-        Raises Refusal, and LoginRefused when device id and secret are refused.
+        Raises Refusal, and LoginRefused if device id and secret are refused.
         """
         if not delivery.whole:
             most = self._context.policy.limits.packet_size
             words = f"A request may have {most:,} bytes, and no more properties than it needs."
             raise Refusal(Code.TOO_LARGE, words)
         if (fault := request.fault) is not None:
-            # A new one: that of the request would be a cycle with its traceback, and hold all frames below.
+            # A new exception: raising that of the request would make a reference cycle with its traceback.
             raise Refusal(fault.code, str(fault), why=fault.why)
         if isinstance(request, GeneralRequest) and call.service is Service.AUTH:
             return self._log_in(connection, call, request)
@@ -172,11 +173,11 @@ class BusServices:
         except LoginRefused as refused:
             self._turn_away(connection, call, request, refused)
         else:
-            self._attend(connection, call, request, _identity_of(admission))
+            self._answer(connection, call, request, _identity_of(admission))
         finally:
             self._logins -= 1
 
-    def _attend(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
+    def _answer(self, connection: BusConnection, call: Call, request: Request, identity: Identity) -> None:
         answer = self._request_handler.answer_request(
             call, request, identity, seen_requests=self._seen_requests
         )
@@ -197,7 +198,7 @@ class BusServices:
         refusal: Refusal,
         claimed: str | None,
     ) -> None:
-        """Answer somebody who has not shown who it is; `claimed` is who it says it is."""
+        """Answer a caller that is not authenticated; `claimed` is the device id that it gives."""
         self._context.counters.service_requests[call.service] += 1
         answer = self._request_handler.refuse(call, request, refusal, self._topic_for_stranger(call, request))
         self._send_or_refuse(connection, call, request, answer, (claimed, Source.STRANGER))
@@ -210,7 +211,7 @@ class BusServices:
         answer: Answer,
         who: _Who,
     ) -> None:
-        """Send the answer. What the bus does not take must cost its caller the answer, not all the bus."""
+        """Send the answer, or a shorter one if it is too long for the bus."""
         self._report(answer.report, who, request)
         try:
             self._send(connection, answer)
@@ -218,7 +219,7 @@ class BusServices:
             refusal = Refusal(Code.TOO_LARGE, "The answer is longer than the bus takes.", why=str(error))
             answer = self._request_handler.refuse(call, request, refusal, answer.topic)
             self._report(answer.report, who, request)
-            # Topic and Correlation Data are the caller's: with them no answer at all may fit.
+            # Topic and Correlation Data come from the caller: with them perhaps no answer at all fits.
             bare = Answer(self._request_handler.response_topic(call.service), answer.payload)
             for shorter in (answer, bare):
                 with contextlib.suppress(PacketTooLarge):
@@ -226,7 +227,7 @@ class BusServices:
                     break
 
     def _topic_for_stranger(self, call: Call, request: Request) -> str:
-        """The topic for an answer to a stranger: below our own prefix, whatever the request asked for."""
+        """The topic for an answer to a stranger: always below the service prefix, whatever is asked for."""
         reply_to = call.response_topic
         if reply_to is None:
             with contextlib.suppress(Refusal):
@@ -241,7 +242,7 @@ class BusServices:
         connection.send(answer_packet(answer, answer.payload, connection.version, b""))
 
     def _report(self, report: Report | None, who: _Who, request: Request) -> None:
-        """Have the report in the audit trail."""
+        """Emit the report, if there is one, as an audit event."""
         if report is None:
             return
         device_id, source = who

@@ -1,6 +1,6 @@
-"""Why a request to a service is not granted, for its caller and for the administrator.
+"""Why a request to a service is refused, for its caller and for the administrators.
 
-The codes are public: they stand in answers, of the service topics and of the HTTPS API alike.
+The codes are public: they appear in answers of the service topics and of the HTTPS API.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.policy.engine.service_names import Service
 
 
 class Code(StrEnum):
-    """Why a request is not granted: `error` of an answer. The words beside it may change, these do not."""
+    """Why a request is refused: `error` in an answer. The message beside it may change, the codes don't."""
 
     INVALID_REQUEST = "invalid_request"
     TOO_LARGE = "too_large"
@@ -30,14 +30,14 @@ class Code(StrEnum):
 
 
 _FAILED = frozenset({Code.INVALID_REQUEST, Code.TOO_LARGE, Code.DECRYPT_FAILED, Code.UNAVAILABLE})
-"""Nobody decided against these: they can't be done."""
+"""Codes of requests that failed, and were not refused by a decision."""
 
 
 class Refusal(Exception):
-    """A request is not granted. `str()` is for the caller: what to do, and nothing it may not know."""
+    """A request is refused. `str()` is for the caller: it says what to do, and nothing that is not for it."""
 
     def __init__(self, code: Code, words: str, *, why: str = "", topic: str = "", rule: str = "") -> None:
-        """`why`, `topic` and `rule` are for the administrator; without `why` the caller's words are."""
+        """`words` are for the caller; `why` (by default `words`), `topic` and `rule` for administrators."""
         super().__init__(words)
         self.code = code
         self.why = why or words
@@ -45,6 +45,6 @@ class Refusal(Exception):
         self.rule = rule
 
     def report(self, service: Service) -> Report:
-        """What the administrators learn. It quotes nothing of the request but a topic."""
+        """What administrators learn. It quotes nothing of the request but a topic."""
         made = failed_service if self.code in _FAILED else refused_service
         return made(f"{self.code}: {self.why}", service, self.topic, self.rule)

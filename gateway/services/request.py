@@ -1,13 +1,14 @@
-"""A request to a service topic as JSON, plain or in the common message.
+"""A request to a service topic as JSON, either plain or in the common message.
 
 The common message is a JSON object round a request, as programs on such a bus often send it: `payload` is the
-request, and `message_type`, `message_id` and `source` stand beside it. Its answer comes in one too.
+request; `message_type`, `message_id` and `source` are beside it. The answer to such a request has this shape,
+too.
 
-Owns what may stand where. Must not know whether a request is granted. Every part of a request is read
-when it is asked for: so a request can be answered in its own shape and with its own `request_id`, whatever
-else is wrong with it. A member that nobody would read is a fault, for whoever wrote it wants something; only
-the common message may have members that nobody reads. One that stands there twice is a fault, too. What is
-inside `message` is never decoded at all.
+Owns which members a request may have. Must not know whether a request is granted. Every part of a request is
+decoded when it is asked for: so a request can be answered in its own shape and with its own `request_id`,
+whatever else is wrong with it. A member that the service would ignore is an error, since its author expects
+it to have an effect; only the common message may have other members. A member that appears twice is an error,
+too. What is inside `message` is never decoded.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from gateway.services.duplicate_json_members import (
 from gateway.services.refusal import Code, Refusal
 
 ECHOED_MAX = REQUEST_ID_MAX
-"""Longest `request_id`, `message_id` or `source` that is given back, in bytes of JSON."""
+"""Longest `request_id`, `message_id` or `source` that is echoed in the answer, in bytes of JSON."""
 _NULL = b"null"
 _RAW_NULL = Raw(_NULL)
 
 
 class _Fields(msgspec.Struct, gc=False):
-    """All that may stand in a request, and in the common message round one. Empty: it is not there."""
+    """All members that requests, and the common message round one, may have. Empty: it is absent."""
 
     request_id: Raw = Raw()
     reply_to: Raw = Raw()
@@ -64,7 +65,7 @@ class _Credentials(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class _Sealed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A sealed object (gateway.keys.payload_envelope), to find a name twice in it."""
+    """An envelope (gateway.keys.payload_envelope), decoded to find a member that appears twice."""
 
     encrypted: Raw = Raw()
     algorithm: Raw = Raw()
@@ -96,17 +97,19 @@ _OF_SERVICE = {
 _KNOWN_CONNECTED = {
     service: tuple(name for name in known if name != "credentials") for service, known in _OF_SERVICE.items()
 }
-"""The same for a connection, which has shown who it is."""
+"""The same for requests on a connection, which is authenticated and needs no credentials."""
 _NOT_OF_SERVICE = {
     service: tuple(name not in known for name in _Fields.__struct_fields__)
     for service, known in _OF_SERVICE.items()
 }
 """For each field of `_Fields`, whether a request to this service may not have it."""
 _SEALED_QUOTES = 26
-"""In a sealed object with each of the members that it must have once, and no others: two for each of its
-eight names, two for each of five texts. A member more, or a name twice, has two more at least."""
+"""Quotes in an envelope that has each required member once, and no others: two for each of its eight names,
+two for each of five strings. With a further member, or one that appears twice, there are at least two
+more."""
 _UNKNOWN = re.compile("unknown field `(.*)`", re.DOTALL)
 _NAME_SHOWN = 64
+"""Characters of a member's name that an answer quotes."""
 
 _fields = msgspec.json.Decoder(_Fields)
 _only = msgspec.json.Decoder(_NoOtherFields)
@@ -121,8 +124,8 @@ _base64 = msgspec.json.Decoder(bytes)
 class GeneralRequest:
     """Any request, plain or in the common message, whatever is wrong with it.
 
-    Its properties raise Refusal for a value that is not what it must be. Nearly all requests to `encrypt` and
-    `decrypt` are read faster (`gateway.services.request_fast_path`).
+    Its properties raise Refusal for an invalid value. Nearly all requests to `encrypt` and `decrypt` are read
+    in a faster way (`gateway.services.request_fast_path`).
     """
 
     __slots__ = ("_inner", "_outer", "_unread_member", "fault", "in_common_message", "request_id", "source")
@@ -130,9 +133,9 @@ class GeneralRequest:
     def __init__(self, payload: bytes) -> None:
         """Any bytes."""
         self.fault: Refusal | None = None
-        """What is wrong with it as a whole: for whoever answers."""
+        """What is wrong with the request as a whole, to be answered with; None for nothing."""
         self._unread_member: str | None = None
-        """The name of the first member that nobody reads; None for none."""
+        """Name of the first member that no service reads; None for none."""
         outer = self._outer = self._inner = self._read(payload, "A request")
         self.in_common_message = bool(outer.payload or outer.message_type)
         """Whether it came in the common message."""
@@ -140,9 +143,9 @@ class GeneralRequest:
             self._unread_member = None
             self._inner = self._read(_given(outer.payload), '"payload"')
         self.request_id = self._echo(self._inner.request_id or outer.request_id, "request_id")
-        """To be given back, as JSON; empty for none."""
+        """To be echoed in the answer, as JSON; empty for none."""
         self.source = b'""'
-        """Of a common message: whom its answer is for, as JSON."""
+        """Of a common message: the recipient of the answer, as JSON."""
         if self.in_common_message:
             self.request_id = self.request_id or self._echo(outer.message_id, "message_id")
             self.source = self._echo(outer.source, "source") or self.source
@@ -151,7 +154,7 @@ class GeneralRequest:
         if not given:
             return _Fields()
         try:
-            # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
+            # The decoder doesn't validate the text that it skips, and `message` is sealed as it is.
             if not given.isascii():
                 given.decode()
             try:
@@ -161,7 +164,7 @@ class GeneralRequest:
                 found = _fields.decode(given)
                 unread = _UNKNOWN.search(str(error))
                 self._unread_member = unread[1] if unread else ""
-                # In any other request the unread member is refused.
+                # Except in the common message, the unread member is refused anyway.
                 twice = bool(found.payload or found.message_type) and _has_one_twice(found, given)
         except TooMuchBeside:
             words = f"{name} may have {BESIDE_BYTES_MAX:,} bytes of other members beside those that are read."
@@ -178,10 +181,10 @@ class GeneralRequest:
     def demand_no_unread(self, service: Service, *, over_bus: bool) -> None:
         """Raise Refusal for a member that this service would not read, or that is null.
 
-        Without `over_bus` a connection asks, whose login says who it is: no credentials are read.
+        Without `over_bus` the request came on a connection, which is authenticated: no credentials are read.
 
-        Null may mean none or all: a token for null permissions would be one for everything. `message` may be
-        any JSON, and what stands in the common message beside the payload is others' to use.
+        Null is ambiguous: a token for null permissions might be one for everything. But `message` may be any
+        JSON, and the members of the common message beside the payload are not ours.
         """
         known = _OF_SERVICE[service] if over_bus else _KNOWN_CONNECTED[service]
         if self._unread_member is not None:
@@ -189,7 +192,7 @@ class GeneralRequest:
         if not over_bus and self._inner.credentials:
             words = '"credentials" are read on the bus alone: leave them out, the connection says who asks.'
             raise Refusal(Code.INVALID_REQUEST, words)
-        # All at once: what is wrong is found by name below, and hardly ever there.
+        # All members at once, since they are nearly always right; which one is wrong is found out below.
         values = msgspec.structs.astuple(self._inner)
         if any(compress(values, _NOT_OF_SERVICE[service])):
             there = compress(_Fields.__struct_fields__, values)
@@ -213,12 +216,12 @@ class GeneralRequest:
 
     @property
     def decoded_request_id(self) -> RequestId | None:
-        """`request_id` as a value, however it is spelt: 1.0 is 1."""
+        """`request_id` as a value, however it is written: 1.0 equals 1."""
         return decoded_echo(self.request_id)
 
     @property
     def reply_to(self) -> str | None:
-        """The topic that the answer shall go to."""
+        """The topic to which the answer is to be sent."""
         return _string(self._inner.reply_to or self._outer.reply_to, "reply_to")
 
     @property
@@ -233,12 +236,12 @@ class GeneralRequest:
 
     @property
     def device_id(self) -> str | None:
-        """Who wants a token."""
+        """The device that a token is requested for."""
         return _string(self._inner.device_id, "device_id")
 
     @property
     def secret(self) -> str | None:
-        """The secret among the credentials of who wants a token."""
+        """The device secret in `credentials`."""
         given = _given(self._inner.credentials)
         try:
             credentials = _credentials.decode(given) if given else _Credentials()
@@ -250,14 +253,14 @@ class GeneralRequest:
 
     @property
     def ttl(self) -> object:
-        """How long a token shall be valid, as JSON has it."""
+        """How long the token is to be valid, as decoded JSON."""
         return _decoded(self._inner.ttl)
 
     @property
     def permissions(self) -> object:
-        """What a token shall allow, as JSON has it."""
+        """What the token is to allow, as decoded JSON."""
         given = _given(self._inner.permissions)
-        # What are no permissions at all is refused by whoever reads them.
+        # Invalid permissions are refused by the caller.
         with contextlib.suppress(ValueError, RecursionError):
             if given and has_a_name_twice(_permissions.decode(given), given):
                 raise _twice('"permissions"')
@@ -265,18 +268,18 @@ class GeneralRequest:
 
     @property
     def message(self) -> bytes:
-        """A JSON value, to the byte as it was sent; empty when there is none."""
+        """A JSON value, byte for byte as it was sent; empty if there is none."""
         return bytes(self._inner.message)
 
     def demand_no_member_twice(self) -> None:
-        """Raise Refusal if the sealed object that `message` was found to be has a member twice."""
+        """Raise Refusal if `message`, which has to be an envelope, has a member twice."""
         message = self.message
         if message.count(b'"') > _SEALED_QUOTES and has_a_name_twice(_sealed.decode(message), message):
             raise _twice('"message"')
 
     @property
     def data(self) -> bytes | None:
-        """The bytes that came as base64."""
+        """The bytes that were sent as base64."""
         given = _given(self._inner.data)
         try:
             return _base64.decode(given) if given else None
@@ -285,7 +288,7 @@ class GeneralRequest:
 
 
 def can_be_echoed(value: bytes) -> bool:
-    """Whether this JSON is text or a number, and short enough to be given back."""
+    """Whether this JSON is a string or a number, and short enough to be echoed."""
     try:
         if len(value) <= ECHOED_MAX:
             _echoed.decode(value)
@@ -296,7 +299,7 @@ def can_be_echoed(value: bytes) -> bool:
 
 
 def decoded_echo(echoed: bytes) -> RequestId | None:
-    """The value of a `request_id` that can be echoed, however it is spelt: 1.0 is 1. None for none."""
+    """The value of a `request_id` that can be echoed, however it is written: 1.0 equals 1. None for none."""
     return _echoed.decode(echoed) if echoed else None
 
 
@@ -312,7 +315,7 @@ def _demand_value(name: str, raw: Raw) -> None:
 
 
 def null_words(name: str) -> str:
-    """What is said of a member that is null."""
+    """What the caller is told about a member that is null."""
     return f'"{name}" is null: give it a value, or leave it out.'
 
 
@@ -330,7 +333,7 @@ def _decoded(raw: Raw) -> object:
     try:
         return msgspec.json.decode(given) if given else None
     except (ValueError, RecursionError):
-        # What the decoder passed over may be no JSON after all.
+        # What the decoder skipped may not be JSON after all.
         raise Refusal(Code.INVALID_REQUEST, "A request has to be a JSON object in UTF-8.") from None
 
 

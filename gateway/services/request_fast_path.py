@@ -1,9 +1,10 @@
-"""Requests to `encrypt` and `decrypt` as nearly all of them are, read by one decoder in one go.
+"""Reads requests to `encrypt` and `decrypt` with one decoder in one go, if they are as nearly all are.
 
-Owns which those are: an object with the members of its service, each of the right type, once, and not null.
-Whether that is so shows in how many bytes of the request the members that were found don't explain. Anything
-else is left to `gateway.services.request`, which says what is wrong, and reads requests in the common
-message. What both accept they read alike. Must not know whether a request is granted.
+Owns which those are: objects with the members of their service, each of the right type, not null, and only
+once. To check that, the bytes (or quotes) that the decoded members account for are subtracted from those of
+the request; too many left mean that there is more. Any other request is left to `gateway.services.request`,
+which says what is wrong, and reads the common message. What both accept they read alike. Must not know
+whether a request is granted.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from gateway.services.request import GeneralRequest, can_be_echoed, decoded_echo
 _HEAD = len('{"topic":""}')
 _MESSAGE, _DATA = len(',"message":'), len(',"data":""')
 _TOKEN, _REPLY_TO, _REQUEST_ID = len(',"token":""'), len(',"reply_to":""'), len(',"request_id":')
-"""Bytes of each member beside its text, or its value."""
+"""Bytes of each member without its value; those of a string's quotes are included."""
 _MEMBER_BYTES_MIN = _DATA
-"""Bytes of the shortest member that may stand in a request to `encrypt`, null and empty ones included."""
+"""Bytes of the shortest member of a request to `encrypt`, null and empty ones included."""
 _SEALED_QUOTES = 26
-"""Quotes in a sealed object with only what it must have: two for each of eight names and of five texts."""
+"""Quotes in an envelope with required members only: two for each of eight names and of five strings."""
 _TEXT_QUOTES = 4
-"""Quotes of a member that is text, its name's included, if none is inside."""
+"""Quotes of a member whose value is a string, including those of its name, if the string contains none."""
 _NAME_QUOTES = 2
 """Quotes of a member's name."""
 
 
 class _FastRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename={"raw_id": "request_id"}):
-    """The members that both services' requests may have, and the properties of `GeneralRequest` for them."""
+    """The members that requests to both services may have, with the same properties as `GeneralRequest`."""
 
     fault: ClassVar[None] = None
     in_common_message: ClassVar[bool] = False
@@ -48,7 +49,7 @@ class _FastRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False, rename=
 
     @property
     def request_id(self) -> bytes:
-        """To be given back, as JSON; empty for none."""
+        """To be echoed in the answer, as JSON; empty for none."""
         return bytes(self.raw_id)
 
     @property
@@ -62,14 +63,14 @@ class EncryptRequest(_FastRequest, kw_only=True):
 
     topic: str
     message: Raw = Raw()
-    """A JSON value, to the byte as it was sent; empty when there is none."""
+    """A JSON value, byte for byte as it was sent; empty if there is none."""
     data: bytes | None = None
 
     def is_all_of(self, payload: bytes) -> bool:
-        """Whether nothing stands in `payload` but what was found, once, and a few blanks.
+        """Whether `payload` contains nothing but the decoded members, each once, and a few blanks.
 
-        Example: of `{"topic":"a","topic":"b","message":1}` the last topic is found. Taken from it, 12 bytes
-        are left, which no member that stands there once explains.
+        Example: of `{"topic":"a","topic":"b","message":1}` the second topic is decoded. Without the bytes of
+        the decoded members 12 bytes are left, which is too much for blanks.
         """
         unexplained = len(payload) - _HEAD - len(self.topic)
         if self.message:
@@ -84,7 +85,7 @@ class EncryptRequest(_FastRequest, kw_only=True):
             if not can_be_echoed(self.request_id):
                 return False
             unexplained -= _REQUEST_ID + len(self.raw_id)
-        # A text is never longer than what it is written as.
+        # A decoded string is never longer than it is in JSON, so what is left is never too little.
         return unexplained < _MEMBER_BYTES_MIN
 
 
@@ -94,7 +95,7 @@ class DecryptRequest(_FastRequest, kw_only=True):
     message: Envelope
 
     def is_all_of(self, payload: bytes) -> bool:
-        """Whether nothing stands in `payload` but what was found, once: any member has two quotes or more."""
+        """Whether `payload` has only the decoded members, each once: any other adds at least two quotes."""
         sealed = self.message
         unexplained = payload.count(b'"') - _NAME_QUOTES - _SEALED_QUOTES
         if sealed.rewrapped:
@@ -113,16 +114,16 @@ class DecryptRequest(_FastRequest, kw_only=True):
 
 
 Request = GeneralRequest | EncryptRequest | DecryptRequest
-"""A request as it was read: by the general reader or by a fast one."""
+"""A request, as decoded in the general or in a fast way."""
 
 _encrypt = msgspec.json.Decoder(EncryptRequest)
 _decrypt = msgspec.json.Decoder(DecryptRequest)
 
 
 def read_request(service: Service, payload: bytes) -> Request:
-    """The request that any bytes are; what is wrong with it, it says itself."""
+    """Decode any payload. Never raises: a `GeneralRequest` says what is wrong with it."""
     try:
-        # The decoder doesn't look at the text it passes over, and `message` is sealed as it is.
+        # The decoder doesn't validate the text that it skips, and `message` is sealed as it is.
         if not payload.isascii():
             payload.decode()
         found: EncryptRequest | DecryptRequest

@@ -1,9 +1,9 @@
 """The request handler: one request in, one answer out, without waiting for anything.
 
-Owns what each service grants to whom, and which topic an answer may go to. It must not know connections or
-packets: `gateway.connection.service_calls` brings it requests of devices, and
-`gateway.services.direct_bus_requests` those on the bus. Whatever a request holds, there is an answer to it;
-no answer, report or error quotes a payload, a token or a secret.
+Owns what each service grants to whom, and to which topic an answer may go. It must not know connections or
+packets: `gateway.connection.service_calls` passes on the requests of devices, and
+`gateway.services.direct_bus_requests` those on the bus. Whatever a request contains, there is an answer to
+it; no answer, report or error quotes a payload, a token or a secret.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from gateway.policy.engine.service_names import Service
 from gateway.services.answers import in_shape, issued, opened, refused, valid
 from gateway.services.bearer_cache import BearerCache
 from gateway.services.refusal import Code, Refusal
-from gateway.services.replayed_requests import SeenRequests
+from gateway.services.repeated_requests import SeenRequests
 from gateway.services.request import GeneralRequest
 from gateway.services.request_fast_path import DecryptRequest, EncryptRequest, Request, read_request
 from gateway.services.token_issuer import TokenIssuer
 from gateway.services.token_request_parser import read_token_request
 
 _BY_TOKEN = frozenset({Service.ENCRYPT, Service.DECRYPT})
-"""Services that are asked with a token over the bus, and may be by a connection."""
+"""Services that need a token over the bus, and accept one on a connection."""
 _CALLERS_MAX = 1_024
-"""Callers that are remembered."""
+"""Callers that are cached."""
 _TOPICS_MAX = 32
-"""Of each caller, in each of its caches."""
+"""Topics in each cache of a caller."""
 _TOPIC_LENGTH_MAX = 256
-"""Characters of a topic that is cached: with the two above it bounds what is remembered to some 25 MB."""
+"""Characters of a topic that is cached: with the two above it bounds the caches to about 25 MB."""
 _SECOND_MS = 1_000
 _RECORDED_FOR_MS = RECORD_AGAIN_SECONDS * _SECOND_MS
-"""After that a caller's decisions are made anew, and thereby recorded."""
+"""Milliseconds after which a caller's decisions are made, and thereby recorded, anew."""
 _Cached = TypeVar("_Cached")
 _DOES_NOT_OPEN = (
     "The message does not open: it is no sealed message, it was changed or moved to another topic or "
@@ -52,7 +52,7 @@ _DOES_NOT_OPEN = (
 
 
 class _Caller:
-    """What is remembered of an identity under a policy: a decision takes twice as long as sealing."""
+    """Caches for one identity under one policy, since a decision takes twice as long as sealing."""
 
     __slots__ = (
         "_decrypting",
@@ -71,7 +71,7 @@ class _Caller:
         self.identity = identity
         self.policy = context.policy
         self.made_at = context.now()
-        """Unix milliseconds."""
+        """When this object was made, in Unix milliseconds."""
         self.rights = context.policy.rights(identity)
         self.rate = context.policy.limits_of(identity.roles).service_requests_per_second
         """Requests that it may make in a second."""
@@ -79,8 +79,9 @@ class _Caller:
         self._encrypting: dict[str, Decision] = {}
         self._decrypting: dict[str, Decision] = {}
         self.sealers: dict[str, Sealer] = {}
+        """By topic."""
         self.reply_faults: dict[str, str] = {}
-        """By topic, why no answer may go there; empty when one may."""
+        """By topic, why no answer may go there; empty if answers may."""
 
     def demand(self, action: Action, topic: str) -> None:
         """Raise Refusal unless it may do this on that topic."""
@@ -97,7 +98,7 @@ class _Caller:
 
 
 def _if_valid(topic: str) -> str:
-    """The topic, for reports; empty for what is no topic name, and may be as long as a packet."""
+    """The topic, for reports; empty if it is not a valid topic name, which may be as long as a packet."""
     return "" if name_fault(topic) else topic
 
 
@@ -110,7 +111,7 @@ def _keep(cache: dict[str, _Cached], topic: str, value: _Cached) -> _Cached:
 
 
 def reply_fault(topic: str) -> str | None:
-    """Why an answer may go to this topic for no caller, as the end of a sentence; None when it may."""
+    """Why no caller may have answers sent to this topic, as the end of a sentence; None if callers may."""
     if topic.startswith("$"):
         return "is the bus's own"  # $CONTROL/… is how Mosquitto takes commands
     return name_fault(topic) or depth_fault(topic)
@@ -126,7 +127,7 @@ def _does_not_open(failed: OpenFailed, topic: str = "") -> Refusal:
 
 
 class RequestHandler:
-    """One for a process, however it is called."""
+    """Answers requests, wherever they come from. One per process."""
 
     def __init__(
         self,
@@ -146,11 +147,11 @@ class RequestHandler:
         self._responses = {service: f"{prefix}/{service}_response" for service in Service}
         self._requests = frozenset(f"{prefix}/{service}" for service in Service)
         self._rates = Rates(context.now)
-        # By the identity's `id()`, which no other has as long as a _Caller keeps that identity.
+        # Keyed by the identity's `id()`, which stays unique as long as its _Caller keeps the identity alive.
         self._callers: OrderedDict[int, _Caller] = OrderedDict()
 
     def answer(self, call: Call, identity: Identity) -> Answer:
-        """The answer to a request that came on a connection of the gateway, by its identity."""
+        """The answer to a request that came on a device connection with this identity."""
         return self.answer_request(call, read_request(call.service, call.payload), identity)
 
     def answer_request(
@@ -158,8 +159,8 @@ class RequestHandler:
     ) -> Answer:
         """The answer to a request of this identity.
 
-        With `seen_requests` it came over the bus, where anybody may send it again: a `request_id` is
-        answered once.
+        With `seen_requests` it came over the bus, where anybody may send it again: each `request_id` is then
+        answered only once.
         """
         caller = self._caller(identity)
         self._context.counters.service_requests[call.service] += 1
@@ -188,20 +189,20 @@ class RequestHandler:
         )
 
     def refuse(self, call: Call, request: Request, refusal: Refusal, topic: str) -> Answer:
-        """The answer to a request that is not granted, to go to `topic`."""
+        """The answer to a request that is refused, to be sent to `topic`."""
         self._context.counters.service_refusals[call.service, refusal.code] += 1
         body = refused(call.service, refusal, self._context.now())
         payload = in_shape(body, call.service, request, prefix=self._prefix)
         return Answer(topic, payload, call.correlation, refusal.report(call.service))
 
     def response_topic(self, service: Service) -> str:
-        """Where answers go when nothing else is asked for."""
+        """The topic of answers to requests that name no other."""
         return self._responses[service]
 
     def _caller(self, identity: Identity) -> _Caller:
         key, context = id(identity), self._context
         caller = self._callers.get(key)
-        # Decisions are recorded when they are made: what goes on for long has to be decided anew.
+        # Decisions are recorded when they are made, so what continues for long has to be decided anew.
         if (
             caller is None
             or caller.policy is not context.policy
@@ -243,7 +244,7 @@ class RequestHandler:
             )
 
     def _caller_by_token(self, token: str, caller: _Caller) -> _Caller:
-        """The caller by the rights of this token, which a connection needs not show, but may."""
+        """The caller with the rights of this token, which a request on a connection may carry, too."""
         bearer, _ = self._bearer_cache.identity(token, peer=caller.identity.device_id)
         if bearer.device_id != caller.identity.device_id:
             words = 'This "token" is another device\'s: leave it out, the connection says who asks.'
@@ -298,7 +299,7 @@ class RequestHandler:
     def _open(self, envelope: Envelope, caller: _Caller) -> bytes:
         topic = ""
         try:
-            # Decided before it is opened: whoever may not decrypt it must not learn whether it is genuine.
+            # Decided first: whoever may not decrypt it must not learn whether it authenticates.
             caller.demand(Action.DECRYPT, envelope.topic)
             topic = envelope.topic
             return opened(envelope, open_envelope(self._context.ring, envelope))

@@ -1,9 +1,9 @@
 """Re-seals some retained messages under the active key; a newer message of somebody else always wins.
 
-What is retained is replaced by publishing it again, sealed under the active key, and somebody else may
-publish at the same moment. A subscription shows in which order the bus took the messages: when a retained
+A retained message is replaced by publishing it again, sealed under the active key, and somebody else may
+publish at the same moment. Our subscription shows in which order the bus received the messages: if a retained
 message of somebody else came between the one that was read and our own, ours has overwritten it, and it is
-put back.
+published again ("put back").
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.properties import Property, PropertyId
 
 PATIENCE = 10.0
-"""Seconds that the bus may be silent while something of it is awaited."""
+"""Seconds that the bus may be silent while we wait for a message."""
 LOST = "too long to be put back, and overwritten here by the older one: publish it again"
-"""What became of somebody else's newer message."""
+"""Result for a topic: what happened to somebody else's newer message."""
 TOO_LONG = (
     "longer than the bus takes once it is re-sealed, and still under an older key: raise max_packet_size in "
     "the configuration of the bus"
 )
-"""What became of a message that was to be re-sealed."""
+"""Result for a topic: why its message could not be re-sealed."""
 _AT_ONCE = 20
-"""Topics of a batch that are re-sealed side by side."""
+"""Topics of a batch that are re-sealed concurrently."""
 _NOT_OF_THE_MESSAGE = frozenset({PropertyId.SUBSCRIPTION_IDENTIFIER, PropertyId.TOPIC_ALIAS})
 """Properties of a delivery that are not published again."""
 
 
 class Result(Enum):
-    """What became of one topic."""
+    """What happened to the message of one topic."""
 
     RESEALED = auto()
     CURRENT = auto()
-    """Its message was under the active key already."""
+    """It was sealed under the active key already."""
     CHANGED = auto()
-    """Somebody else published a newer message, which stands."""
+    """Somebody else published a newer message, which is retained now."""
     CLEARED = auto()
     """Nothing is retained there any more."""
     LEFT = auto()
-    """Its message is still under an older key: somebody published it after ours."""
+    """It is still sealed under an older key, because somebody published it after ours."""
 
 
 class _RetainedTopic:
-    """One topic, by what the bus has sent of it."""
+    """The state of one topic, from what the bus has sent."""
 
     __slots__ = ("changed", "echoed", "fault", "latest", "overwritten", "sent", "tried")
 
@@ -57,15 +57,15 @@ class _RetainedTopic:
         self.latest: Delivery | None = None
         """What is retained: the last retained message of this topic, whoever published it."""
         self.fault = ""
-        """Why nobody can open it, or what went wrong."""
+        """Why its message can't be opened, or what went wrong."""
         self.tried = 0
-        """The hash of the message that was tried last: it is not tried again, a different one is."""
+        """Hash of the payload that was tried last, so that only a different one is tried again."""
         self.sent: bytes | None = None
-        """What we have published to this topic last."""
+        """The payload that we published to this topic last."""
         self.echoed: asyncio.Event | None = None
-        """Set once the bus has delivered it to us; None before the first publish."""
+        """Set once the bus has delivered `sent` back to us; None before we publish for the first time."""
         self.overwritten: Delivery | None = None
-        """Somebody else's message that the bus delivered before that one: ours has overwritten it."""
+        """Somebody else's message that the bus delivered just before `sent`, which has overwritten it."""
         self.changed = False
         """Whether such a message was put back."""
 
@@ -75,7 +75,7 @@ class _RetainedTopic:
         return self.latest is not None and self.latest.payload == self.sent
 
     def note(self, delivery: Delivery) -> None:
-        """The next retained message of this topic."""
+        """Take in the next retained message of this topic."""
         if self.echoed is None or self.echoed.is_set():
             self.latest = delivery
         elif delivery.payload == self.sent:
@@ -86,27 +86,27 @@ class _RetainedTopic:
 
 
 class Batch:
-    """Topics subscribed together, few enough that Mosquitto drops none."""
+    """Topics that are subscribed to together, so few that Mosquitto drops no message of them."""
 
     def __init__(self, ring: KeyRing, topics: Iterable[str]) -> None:
         self._ring = ring
         self.by_topic = {topic: _RetainedTopic() for topic in topics}
 
     def take(self, delivery: Delivery) -> None:
-        """A retained message."""
+        """Take in a retained message."""
         if retained := self.by_topic.get(delivery.topic):
             retained.note(delivery)
 
     @property
     def present(self) -> int:
-        """On how many of the topics there is a message."""
+        """How many of the topics have a retained message."""
         return sum(
             retained.latest is not None and bool(retained.latest.payload)
             for retained in self.by_topic.values()
         )
 
     def _older(self, topic: str, retained: _RetainedTopic) -> Envelope | None:
-        """What is to be re-sealed on this topic; None for nothing."""
+        """The envelope on this topic that is sealed under an older key; None if there is none."""
         if retained.latest is None or retained.fault:
             return None
         try:
@@ -117,7 +117,7 @@ class Batch:
         return None if envelope is None or envelope.key_id == self._ring.active_id else envelope
 
     async def reseal(self, connection: BusConnection) -> None:
-        """Re-seal what is under an older key, some at a time."""
+        """Re-seal what is sealed under an older key, `_AT_ONCE` at a time."""
         waiting = iter(self.by_topic.items())
 
         async def work() -> None:
@@ -153,21 +153,21 @@ class Batch:
     async def _put_back(
         self, connection: BusConnection, topic: str, retained: _RetainedTopic, overwritten: Delivery
     ) -> Delivery | None:
-        """Publish again what ours has overwritten; the answer is what this has overwritten in turn.
+        """Publish again what ours has overwritten. Returns what this has overwritten in turn.
 
         Raises PacketTooLarge.
         """
         if not overwritten.whole:
-            # Of its payload nothing is held, and an empty one would clear the topic.
+            # Its payload was not kept, and an empty one would clear the topic.
             raise PacketTooLarge("longer than any message may be")
-        # `rewrapped` (sealed again, nothing new is said) may make it too long. That subscribers get it twice
-        # is better than that ours stands in its place.
+        # The flag `rewrapped` (`Envelope.rewrapped`) may make it too long. Without it subscribers get the
+        # message twice, which is better than that ours stays in its place.
         for payload in (_flagged_as_resealed(overwritten.payload), overwritten.payload):
             try:
                 return await self._replace(connection, topic, retained, payload, overwritten.properties)
             except PacketTooLarge:
                 if retained.overwritten is not None:
-                    return None  # came after ours, and stands
+                    return None  # it came after ours, and stays
         raise PacketTooLarge("longer than the bus takes")
 
     async def _replace(
@@ -178,7 +178,7 @@ class Batch:
         payload: bytes,
         properties: Sequence[Property],
     ) -> Delivery | None:
-        """Publish a retained message; the answer is what it has overwritten and should not have."""
+        """Publish a retained message. Returns somebody else's newer message if this has overwritten one."""
         retained.sent, retained.overwritten = payload, None
         retained.echoed = asyncio.Event()
         kept = [one for one in properties if one.identifier not in _NOT_OF_THE_MESSAGE]
@@ -188,7 +188,7 @@ class Batch:
         return retained.overwritten
 
     def results(self) -> dict[str, Result | str]:
-        """What became of each of the topics, or why nobody can open its message."""
+        """By topic, what happened to its message, or why it can't be opened, re-sealed or put back."""
         return {topic: self._result_of(topic, retained) for topic, retained in self.by_topic.items()}
 
     def _result_of(self, topic: str, retained: _RetainedTopic) -> Result | str:
@@ -207,14 +207,14 @@ class Batch:
 
 
 def envelope_of(topic: str, delivery: Delivery) -> Envelope | None:
-    """The envelope that is retained there; None when the topic was cleared. Raises OpenFailed."""
+    """The envelope in a retained message; None if the topic was cleared. Raises OpenFailed."""
     if not delivery.whole:
         raise OpenFailed("longer than any message may be")
     return read_envelope(delivery.payload, topic=topic) if delivery.payload else None
 
 
 def _flagged_as_resealed(payload: bytes) -> bytes:
-    """A message to be put back: as it was, but with `rewrapped`, so that no gateway delivers it once more."""
+    """A message that is to be put back, with the flag `rewrapped`, so that no gateway delivers it again."""
     try:
         is_flagged = read_envelope(payload).rewrapped
     except OpenFailed:
@@ -223,7 +223,7 @@ def _flagged_as_resealed(payload: bytes) -> bytes:
 
 
 async def is_set_within(seconds: float, event: asyncio.Event) -> bool:
-    """Whether the event is set in that time."""
+    """Wait for the event. Returns whether it was set within this many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,13 +1,13 @@
-"""Re-seals under the active key what the bus retains on sensitive topics, while everybody goes on.
+"""Re-seals under the active key what the bus retains on sensitive topics, while everything else goes on.
 
-It works in rounds until one finds nothing new, for Mosquitto drops what a subscriber can't take at once. Each
-round looks which topics there are, and re-seals those whose message is under an older key. It re-seals in
-batches that are small enough for the bus to drop nothing: of a batch not one message may be missed, for
-somebody else may publish at the same moment (`gateway.services.retained_batch`).
+It works in rounds until one finds nothing new, for Mosquitto drops messages that a subscriber can't take at
+once. Each round finds out which topics there are, and re-seals those whose message is sealed under an older
+key. It does so in batches that are small enough for the bus to drop nothing: of a batch no message may be
+missed, since somebody else may publish at the same moment (`gateway.services.retained_batch`).
 
-All that it publishes has the flag `rewrapped`, so that no gateway delivers it to those subscribed already,
-who got the message before; whoever subscribes later gets it. The flag's name on the wire is older than the
-word re-seal: see `gateway.keys.payload_envelope.Envelope.rewrapped`.
+All that it publishes has the flag `rewrapped`, so that no gateway delivers it to present subscribers, who got
+the message before; those who subscribe later get it. The flag's name on the wire is older than the word
+re-seal: see `gateway.keys.payload_envelope.Envelope.rewrapped`.
 """
 
 from __future__ import annotations
@@ -34,38 +34,41 @@ from gateway.services.retained_batch import (
 )
 
 _AS_PUBLISHED = 0x08
-"""Retain As Published, and QoS 0, for which Mosquitto has one queue: what it took first it delivers first."""
+"""Subscription options: Retain As Published, and QoS 0, which Mosquitto delivers in the order of arrival."""
 _BATCH = 200
 """Topics at a time: far below what Mosquitto queues for a subscriber before it drops (1,000)."""
 _ROUNDS_MAX = 12
-"""Two do, if the bus shows all at once and nobody interferes: the second finds nothing new. The others are
-for what it dropped. There is a bound because a bus may drop something each time, or somebody may go on
-publishing under an older key."""
+"""Two rounds are enough if the bus sends everything and nobody interferes: the second finds nothing new.
+Further ones are for messages that were dropped. They are bounded because a bus may drop something each time,
+or somebody may keep publishing under an older key."""
 _WE_PUBLISHED_THERE = frozenset({Result.RESEALED, Result.CHANGED})
-"""The second, too: theirs came after ours, or ours overwrote it, and we put it back (published it again)."""
+"""Results of topics that we published to. With CHANGED, theirs came after ours, or ours overwrote it and we
+put it back."""
 
 Opener = Callable[[Handler], Awaitable[BusConnection]]
+"""Opens a connection to the bus that passes deliveries to the handler."""
 Progress = Callable[[int, int], None]
+"""Called with how many topics of a round are re-sealed, and how many that round has to re-seal."""
 
 
 @dataclass(slots=True)
 class ResealingOutcome:
-    """What became of the retained messages on sensitive topics."""
+    """What happened to the retained messages on sensitive topics; the numbers count topics."""
 
     resealed: int = 0
     current: int = 0
-    """Were under the active key already."""
+    """Those that were sealed under the active key already."""
     changed: int = 0
-    """Were replaced by somebody else meanwhile; the newer message is retained."""
+    """Those that somebody else replaced meanwhile; the newer message is retained."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Reason, by topic, for messages nobody can open, or too long to be re-sealed or put back."""
+    """By topic, the reason why its message can't be opened, or is too long to be re-sealed or put back."""
     left: int = 0
-    """Are still under an older key: somebody published such a message after ours, in the last round; or they
-    are too long to be re-sealed."""
+    """Those still sealed under an older key: somebody published such a message after ours in the last round,
+    or they are too long to be re-sealed."""
     lost: int = 0
-    """Newer messages of somebody else that ours has overwritten, and that are too long to be put back."""
+    """Those whose newer message ours has overwritten, and which is too long to be put back."""
     complete: bool = False
-    """Whether the bus has shown all that it retains."""
+    """Whether the last round found nothing new: then the bus has shown all that it retains."""
 
 
 async def reseal_retained(
@@ -78,8 +81,8 @@ async def reseal_retained(
 ) -> ResealingOutcome:
     """Re-seal what is retained on the topics of `filters`. Raises BusError, KeysUnavailable.
 
-    `end_topic` is one that nobody else uses: our own message there shows that all before it was sent.
-    `progress` is called with how many topics are done, and of how many.
+    `end_topic` is a topic that nobody else uses: when our own message to it arrives, all before it has been
+    sent.
     """
     work = _Resealing(open_connection, ring, end_topic, progress)
     complete = not filters
@@ -96,12 +99,13 @@ class _Resealing:
         self._end_topic = end_topic
         self._progress = progress
         self._results: dict[str, Result | str] = {}
-        """By topic what became of it, or the reason why nobody can open its message."""
+        """By topic, as in `Batch.results`."""
         self._given_up: dict[str, int] = {}
-        """By topic the hash of the message that was given up: it is not tried again, a different one is."""
+        """By topic, the hash of the payload that could not be re-sealed: only a different one is tried
+        again."""
 
     async def round(self, filters: Sequence[str]) -> bool:
-        """Look once, and re-seal what is found. Returns True when this round found nothing new."""
+        """Read what is retained, and re-seal what has to be. Returns whether nothing new was found."""
         seen_before = set(self._results)
         found: dict[str, bool] = {}
 
@@ -113,11 +117,12 @@ class _Resealing:
             try:
                 await reader.read_all(filters)
             except BusError:
-                # Some versions of Mosquitto send nothing more to a subscriber they dropped a message for.
+                # Some versions of Mosquitto send nothing more to a subscriber after dropping a message for
+                # it.
                 if not found:
                     raise
                 whole = False
-        # Cleared, or dropped by the bus just now? Asked for one by one, it sends what there is.
+        # Cleared meanwhile, or dropped by the bus? Subscribed to one by one, it sends what there is.
         missed = [topic for topic in seen_before - found.keys() if self._results[topic] is not Result.CLEARED]
         dropped = await self._reseal_older(missed, show_progress=False)
         older = [topic for topic, is_older in found.items() if is_older]
@@ -125,7 +130,7 @@ class _Resealing:
         return whole and not dropped and not older and found.keys() <= seen_before
 
     def _is_older(self, delivery: Delivery) -> bool:
-        """Whether there is something to re-seal; if not, what became of the topic is noted."""
+        """Whether there is something to re-seal; if not, the result for the topic is noted."""
         topic = delivery.topic
         try:
             envelope = envelope_of(topic, delivery)
@@ -144,7 +149,7 @@ class _Resealing:
         return False
 
     async def _reseal_older(self, topics: Sequence[str], *, show_progress: bool) -> int:
-        """Re-seal what is under an older key on these; the answer is how many of them hold a message."""
+        """Re-seal what is sealed under an older key. Returns how many of these topics have a message."""
         present = 0
         for start in range(0, len(topics), _BATCH):
             batch = Batch(self._ring, topics[start : start + _BATCH])
@@ -173,7 +178,7 @@ class _Resealing:
             reader.connection.close()
 
     def outcome(self, *, complete: bool) -> ResealingOutcome:
-        """What became of all topics."""
+        """The results of all topics, added up."""
         results = Counter(self._results.values())
         return ResealingOutcome(
             resealed=results[Result.RESEALED],
@@ -187,7 +192,7 @@ class _Resealing:
 
 
 class _RetainedReader:
-    """Subscribes to some filters, and gives out their retained messages in the order of the bus."""
+    """Subscribes to filters, and passes their retained messages to `note` in the order of the bus."""
 
     connection: BusConnection
 
@@ -198,7 +203,7 @@ class _RetainedReader:
         self._read_count = 0
 
     def take(self, _: BusConnection, delivery: Delivery) -> None:
-        """A message from the bus."""
+        """Take in a message from the bus."""
         self._read_count += 1
         if delivery.topic == self._end_topic:
             self._end_seen.set()
@@ -206,9 +211,9 @@ class _RetainedReader:
             self._note(delivery)
 
     async def read_all(self, filters: Iterable[str]) -> None:
-        """Subscribe, and wait for all that the bus retains: it has come when our own message does, sent last.
+        """Subscribe, and wait for all retained messages: the last one has come when our own message arrives.
 
-        Raises BusError when nothing comes for `PATIENCE` seconds.
+        Raises BusError if nothing arrives for `PATIENCE` seconds.
         """
         wanted = [Subscription(one.encode(), _AS_PUBLISHED) for one in filters]
         await self.connection.subscribe([*wanted, Subscription(self._end_topic.encode(), 0)])

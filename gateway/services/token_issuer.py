@@ -1,6 +1,6 @@
-"""Where tokens are issued: for the service topic `auth` and for the HTTPS API.
+"""Issues tokens, for the service topic `auth` and for the HTTPS API.
 
-Owns how often, with which rights, and what has to be recorded of each. Must not know who asks, nor how
+Owns how many are issued, with which rights, and what is recorded of each. Must not know who asks, nor how
 they were authenticated.
 """
 
@@ -20,17 +20,18 @@ from gateway.services.token_request_parser import ALL_RIGHTS, TokenRequest, exce
 from gateway.store import IssuedToken
 
 _UNSAVED_MAX = 10_000
-"""Records that wait for the store. Above it no token is issued: nobody could revoke it by its id."""
+"""Records that wait for the store. With more, no token is issued, for it could not be revoked by its id."""
 _MINUTE = 60_000
+"""A minute in milliseconds."""
 _RIGHTS_REMEMBERED_MAX = 64
-"""Devices whose rights are remembered. To work out those of one with a thousand filters takes a twentieth of
+"""Devices whose rights are cached. Working out those of a device with a thousand filters takes a twentieth of
 a second, and it may ask for sixty tokens at once."""
 
 _Permissions: TypeAlias = Mapping[str, Sequence[str]]
 
 
 class TokenIssuer:
-    """One for a process, whoever asks."""
+    """Issues all tokens of a process, and keeps their records until these are saved."""
 
     def __init__(self, context: Context, tokens: Tokens) -> None:
         self._context = context
@@ -39,7 +40,7 @@ class TokenIssuer:
         self._unsaved: list[IssuedToken] = []
         self._rights: dict[object, _Permissions] = {}
         self._policy_of_rights: Policy | None = None
-        """The policy that gives what is remembered."""
+        """The policy that `_rights` were worked out with."""
 
     def issue(
         self,
@@ -51,9 +52,9 @@ class TokenIssuer:
     ) -> Issued:
         """A token for an authenticated device, with all that the policy allows it now, or less.
 
-        `source` is `auth` or `api`, for the record. A device that came with a token (`parent`) gets no more
-        than that one grants, and the new one is revoked with it; a chain of such tokens has an end
-        (JWT_CHAIN_MAX). `requested` is granted to the letter or not at all. Raises Refusal.
+        `source` is `auth` or `api`, for the record. A device that logged in with a token (`parent`) gets no
+        more than that one grants, and the new token is revoked with it; such a chain of tokens ends after
+        JWT_CHAIN_MAX. `requested` is granted exactly or not at all. Raises Refusal.
         """
         policy = self._context.policy
         self._demand_one_more(policy, device)
@@ -89,7 +90,7 @@ class TokenIssuer:
         return issued
 
     def _demand_one_more(self, policy: Policy, device: Device) -> None:
-        """Raise Refusal unless this device may be issued a token, and one more now."""
+        """Raise Refusal unless this device may log in by token, and may get one more now."""
         if "token" not in device.methods:
             raise Refusal(
                 Code.NOT_AUTHORIZED,
@@ -122,9 +123,9 @@ class TokenIssuer:
         return found
 
     def unsaved(self) -> Sequence[IssuedToken]:
-        """The records that the store has not, the oldest first. They stay until they are `saved`."""
+        """The records that are not in the store yet, oldest first. They stay here until `saved` is called."""
         return tuple(self._unsaved)
 
     def saved(self, count: int) -> None:
-        """The store has that many of the oldest."""
+        """Drop this many of the oldest records, which are in the store now."""
         del self._unsaved[:count]

@@ -1,6 +1,6 @@
-"""What a request for a token may ask for: a shorter life, and fewer rights. Both only narrow.
+"""What a request for a token may ask for: a shorter life, and fewer rights.
 
-Owns what may be written and what it means. Must not know what the device may have: that is `token_issuer`'s.
+Owns the syntax and its meaning. Must not know what the device is allowed: that is for `token_issuer`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.policy.engine.rules import Action
 from gateway.services.refusal import Code, Refusal
 
 FILTERS_MAX = 64
-"""Filters of one request, all actions together: each is compared with all that the device may do."""
+"""Filters of one request, for all actions together: each is compared with all rights of the device."""
 
 _TIME = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -27,25 +27,26 @@ _SHAPE = (
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """How a token shall be narrower than its device's rights. None: not narrower."""
+    """How a token is to be narrower than the rights of its device. None: as wide as possible."""
 
     ttl: int | None = None
-    """Seconds."""
+    """Its life in seconds."""
     permissions: Mapping[str, tuple[str, ...]] | None = None
+    """Topic filters by action."""
 
 
 ALL_RIGHTS = TokenRequest()
 
 
 def read_token_request(ttl: object, permissions: object) -> TokenRequest:
-    """Both as JSON says them; None for what is not there. Raises Refusal."""
+    """Parse both from decoded JSON; None for what is absent. Raises Refusal."""
     return TokenRequest(
         None if ttl is None else _seconds(ttl), None if permissions is None else _permissions(permissions)
     )
 
 
 def excess(requested: Mapping[str, Sequence[str]], allowed: Mapping[str, Sequence[str]]) -> str:
-    """The first filter that is asked for and not covered by what is allowed; empty when all are."""
+    """The first requested filter, with its action, that `allowed` does not cover; empty if there is none."""
     return next(
         (
             f"{action} {one}"

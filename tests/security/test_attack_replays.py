@@ -9,7 +9,7 @@ from harness.request_handler import Counter
 
 from gateway.connection.commands import Call
 from gateway.policy.engine.service_names import Service
-from gateway.services.replayed_requests import SeenRequests
+from gateway.services.repeated_requests import SeenRequests
 from gateway.services.request import GeneralRequest
 
 

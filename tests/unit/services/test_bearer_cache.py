@@ -80,7 +80,7 @@ def test_tokens_that_were_never_seen_cost_who_shows_them(counter):
 
 
 def test_what_is_remembered_is_bounded(counter, monkeypatch):
-    monkeypatch.setattr(bearer_cache, "_KEPT", 3)
+    monkeypatch.setattr(bearer_cache, "_TOKENS_MAX", 3)
     tokens = [counter.token("svc") for _ in range(5)]
     for token in tokens:
         counter.bearer_cache.identity(token, peer="p")

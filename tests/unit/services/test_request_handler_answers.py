@@ -14,7 +14,7 @@ from gateway.connection.commands import Call
 from gateway.policy.engine.service_names import Service
 from gateway.services import request_handler as desk_module
 from gateway.services.refusal import Code
-from gateway.services.replayed_requests import SeenRequests
+from gateway.services.repeated_requests import SeenRequests
 from gateway.services.request import ECHOED_MAX, GeneralRequest
 
 services = pytest.mark.parametrize("service", [*Service])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.services.replayed_requests import SeenRequests
+from gateway.services.repeated_requests import SeenRequests
 
 
 def test_a_minute_long_at_least_and_two_at_most():

@@ -1,6 +1,6 @@
-"""Requests on the bus that come again: whoever listens there could send them once more.
+"""Recognises requests on the bus that are repeated: whoever listens there could send one again.
 
-Must not know what a request asks. Time comes from outside.
+Must not know what a request asks for. Time comes from outside.
 """
 
 from __future__ import annotations
@@ -8,29 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 _REMEMBERED_MS = 60_000
-"""For how long a request is remembered at least; twice that at most."""
+"""Milliseconds for which a request is remembered at least; at most twice as long."""
 
 
 class SeenRequests:
-    """Remembers requests for a minute, as 64 bits each: Python's hash, whose key is this process's own.
+    """Remembers requests for a minute, as 64 bits each: Python's hash, with a random key per process.
 
-    Bounded by what callers may ask: `limits.service_requests_per_second`, for two minutes, each.
+    Bounded by the requests that callers may make in two minutes (`Limits.service_requests_per_second`).
     """
 
     __slots__ = ("_before", "_now", "_recent", "_swap_at")
 
     def __init__(self, now: Callable[[], int]) -> None:
-        """`now` gives milliseconds."""
+        """`now` returns milliseconds."""
         self._now = now
         self._recent: set[int] = set()
         self._before: set[int] = set()
         self._swap_at = 0
 
     def is_repeated(self, request: Hashable) -> bool:
-        """Whether this request came within the last minute already; it is remembered from now on."""
+        """Whether this request already came within the last minute. It is remembered from now on."""
         now = self._now()
         if not now < self._swap_at <= now + _REMEMBERED_MS:
-            # After two minutes without a request nothing of before counts any more.
+            # After two minutes without a request, none of the earlier ones counts any more.
             self._before = self._recent if now < self._swap_at + _REMEMBERED_MS else set()
             self._recent = set()
             self._swap_at = now + _REMEMBERED_MS
