@@ -1,4 +1,4 @@
-"""The keys that seal payloads and sign tokens: the ring, the envelope, the files, their backup.
+"""The keys that seal payloads and sign tokens: the key ring, the envelope, the key files and their backup.
 
-The ring and the envelope are sans-I/O; the files are not.
+The key ring and the envelope are sans-I/O; the files are not.
 """

@@ -1,7 +1,7 @@
-"""The backup of the keys: all of them in one document, under a passphrase of its own.
+"""The backup of the keys: all of them in one JSON document, encrypted under a passphrase of its own.
 
-Owns the format of the document, and what becomes of the gateway's keys when it is imported. It must not know
-where the document is kept.
+Owns the format of the document, and how its keys are merged with those of the gateway. It must not know where
+the document is kept.
 """
 
 from __future__ import annotations
@@ -48,20 +48,21 @@ from gateway.keys.wrapping import (
 )
 
 _FORMAT = 1
-# Written down for other readers; another set is not followed: whoever gives us a file would choose our work.
+# Written into the document for other readers. Different parameters in a document are not followed, for then
+# its author could choose how much work we do.
 _KDF = {"name": "argon2id", "version": 19, "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
-_BOUND = b"gateway key backup 1"
+_ASSOCIATED_DATA = b"gateway key backup 1"
 _TTL_SECONDS_MAX = 31_622_400
-"""JWT_TTL at most, in seconds."""
+"""The longest JWT_TTL there can be, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of the keys of a backup, by their ids."""
+    """What happened to the keys of a backup, by their ids."""
 
     added: tuple[str, ...]
     present: tuple[str, ...]
-    """The gateway had them already, or has destroyed them, which stays so."""
+    """Those that the gateway already had, or has destroyed: these stay destroyed."""
     left_out: tuple[str, ...]
     """Signing keys that have expired, or that were taken out of this gateway's file."""
 
@@ -69,9 +70,9 @@ class Imported:
 def export_keys(
     sealing_path: Path, signing_path: Path, wrapping: Wrapping | None, passphrase: bytes
 ) -> bytes:
-    """All keys in one JSON document under the passphrase; without signing keys where no file of them is.
+    """All keys in one JSON document, encrypted under the passphrase. There may be no file of signing keys.
 
-    Takes some 150 ms. Raises KeyFileError.
+    Takes about 150 ms. Raises KeyFileError.
     """
     if len(passphrase.decode(errors="replace")) < PASSPHRASE_MIN:
         raise KeyFileError(f"the passphrase of a backup has at least {PASSPHRASE_MIN} characters")
@@ -91,7 +92,9 @@ def export_keys(
         "kdf": _KDF,
         "salt": base64.b64encode(salt).decode(),
         "cipher": "AES-256-GCM",
-        "data": base64.b64encode(wrap(_cipher(passphrase, salt), json.dumps(keys).encode(), _BOUND)).decode(),
+        "data": base64.b64encode(
+            wrap(_cipher(passphrase, salt), json.dumps(keys).encode(), _ASSOCIATED_DATA)
+        ).decode(),
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -99,11 +102,11 @@ def export_keys(
 def import_keys(
     data: bytes, passphrase: bytes, sealing_path: Path, signing_path: Path, wrapping: Wrapping | None
 ) -> Imported:
-    """Bring the keys of a backup back, wrapped as today's settings say. Both files stand in one folder.
+    """Restore the keys of a backup, wrapped as the current settings say. Both files have to be in one folder.
 
-    A file that is there keeps its active key and all others, and what is destroyed in it stays so; a key
-    of the same id with other material is an error, and nothing is written. The key of the audit trail comes
-    back only where there is none. Raises KeyFileError.
+    An existing file keeps its active key and all others, and destroyed keys stay destroyed. If a key in it
+    has the same id as a different one in the backup, that is an error, and nothing is written. The key of the
+    audit trail is restored only if there is none. Raises KeyFileError.
     """
     backup = _opened(data, passphrase)
     with writing(sealing_path, SEALING):
@@ -127,7 +130,7 @@ def import_keys(
 def is_of_another_gateway(
     data: bytes, passphrase: bytes, sealing_path: Path, wrapping: Wrapping | None
 ) -> bool:
-    """Whether a sealing key of ours has the id of a different one in the backup. Raises KeyFileError."""
+    """Whether a sealing key of ours has the same id as a different one in the backup. Raises KeyFileError."""
     if not sealing_path.exists():
         return False
     backup = {key.key_id: key for key in _opened(data, passphrase)["sealing"]}
@@ -136,7 +139,7 @@ def is_of_another_gateway(
 
 
 class _Merged:
-    """The keys of one file with those of the backup."""
+    """The keys of one file merged with those of the backup."""
 
     def __init__(
         self, path: Path, purpose: Purpose, backup: Sequence[Key], wrapping: Wrapping | None
@@ -159,8 +162,8 @@ class _Merged:
                 _demand_same(path, key_here, key)
                 self.present.append(key.key_id)
             elif purpose is SIGNING and (is_over(key) or purpose.number(key.key_id) < newest):
-                # Older than those in the file, and yet not among them: it was taken out, perhaps because
-                # somebody else had it. A backup must not make its tokens valid again.
+                # It is older than those in the file, but not among them: so it was removed, perhaps because
+                # it was stolen. A backup must not make its tokens valid again.
                 self.left_out.append(key.key_id)
             else:
                 keys[key.key_id] = _retired(key, purpose) if file_exists else key
@@ -169,7 +172,7 @@ class _Merged:
 
 
 def _is_same(mine: Key, other: Key) -> bool:
-    """Of two with one id; nobody knows what a destroyed one was."""
+    """Whether two keys with the same id are the same. A destroyed one may have been any key."""
     if KeyState.DESTROYED in {mine.state, other.state}:
         return True
     return hmac.compare_digest(mine.material, other.material)
@@ -185,7 +188,7 @@ def _demand_same(path: Path, mine: Key, other: Key) -> None:
 
 
 def _retired(key: Key, purpose: Purpose) -> Key:
-    """The key of a backup beside an active one."""
+    """A key of the backup, retired if it was active, since the file has an active key already."""
     if key.state is not KeyState.ACTIVE:
         return key
     until = now() + _TTL_SECONDS_MAX if purpose is SIGNING else None
@@ -199,7 +202,7 @@ def _opened(data: bytes, passphrase: bytes) -> dict[str, list[Key]]:
             raise KeyFileError("the backup was written by a newer gateway: upgrade this one")
         cipher = _cipher(passphrase, base64.b64decode(document["salt"], validate=True))
         sealed = base64.b64decode(document["data"], validate=True)
-        keys: dict[str, Any] = json.loads(unwrap(cipher, sealed, _BOUND))
+        keys: dict[str, Any] = json.loads(unwrap(cipher, sealed, _ASSOCIATED_DATA))
         backup = {
             "sealing": [key_from_json(item, SEALING, None) for item in keys["sealing"]],
             "signing": [key_from_json(item, SIGNING, None) for item in keys["signing"]],

@@ -1,9 +1,9 @@
-"""The key files, side by side: the keys that seal payloads, those that sign tokens, and the audit trail's.
+"""The key files, one each for the keys that seal payloads, that sign tokens, and for the audit trail's.
 
-Each is made once. A damaged file is an error here; a file that is missing though its keys were used is one in
-`gateway.app.startup_preparation`. Then the gateway does not start: a new key that nobody asked for would
-leave every sealed message on the bus unreadable. Each change writes a whole new file in the place of the old
-one, under the lock of the folder.
+Each file is made once. A damaged file is an error here; a file that is missing although its keys were used is
+an error in `gateway.app.startup_preparation`. The gateway does not start then, since with a new key every
+sealed message on the bus would be unreadable. Each change replaces the whole file, under the lock of the
+folder.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ class Purpose:
     """What the keys of a file are for."""
 
     letter: str
-    """Their ids are this letter and a number, which is never given twice."""
+    """Their ids are this letter and a number, which is never used twice."""
     name: str
+    """What messages call them."""
     retired: KeyState
-    """State of a key that was active before a newer one."""
+    """State of a key that a newer one has replaced as the active one."""
 
     def number(self, key_id: str) -> int:
-        """The number in an id. Raises ValueError: no id of these keys."""
+        """The number in the id of one of these keys. Raises ValueError for any other id."""
         match = re.fullmatch(rf"{self.letter}(0|[1-9][0-9]{{0,8}})", key_id)
         if match is None:
             raise ValueError("not a key")
@@ -60,59 +61,59 @@ AUDIT = Purpose("a", "keys of the audit trail", KeyState.VERIFY_ONLY)
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """What stands in one of the files, and how it is wrapped."""
+    """The content of a key file, and how its keys are wrapped (encrypted under ENCRYPTION_KEY)."""
 
     keys: tuple[Key, ...]
     salt: bytes
-    """Of the passphrase that ENCRYPTION_KEY is; empty when it is none."""
+    """Salt with which a cipher is derived from ENCRYPTION_KEY; empty unless that is a passphrase."""
     cipher: AESGCM | None
-    """What wraps the keys; None: they are not wrapped."""
+    """The cipher that wraps the keys; None: they are not wrapped."""
 
 
 def ensure_sealing_file(path: Path, wrapping: Wrapping | None = None) -> bool:
-    """Make the file of the sealing keys, with one active key `k1`, if there is no file; whether it was made.
+    """Make the file of the sealing keys, with an active key `k1`, if there is none. Whether it was made.
 
-    `wrapping` (ENCRYPTION_KEY) wraps the keys in the file. A crash leaves a whole file or none.
+    `wrapping` (ENCRYPTION_KEY) wraps the keys in the file. A crash leaves a complete file or none.
     Raises KeyFileError.
     """
     return _ensure(path, SEALING, wrapping)
 
 
 def ensure_signing_file(path: Path, wrapping: Wrapping | None = None) -> bool:
-    """Make the file of the signing keys, with one active key `s1`. Otherwise as `ensure_sealing_file`."""
+    """The same for the file of the signing keys, with one active key `s1`."""
     return _ensure(path, SIGNING, wrapping)
 
 
 def read_sealing_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
-    """All sealing keys, the destroyed ones too. Raises KeyFileError: what to do."""
+    """All sealing keys, including destroyed ones. Raises KeyFileError."""
     return list(read(path, SEALING, wrapping).keys)
 
 
 def read_signing_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
-    """All signing keys: 32-byte Ed25519 seeds (RFC 8032, 5.1.5). Raises KeyFileError: what to do."""
+    """All signing keys, 32-byte Ed25519 seeds (RFC 8032, 5.1.5), or destroyed. Raises KeyFileError."""
     return list(read(path, SIGNING, wrapping).keys)
 
 
 def ensure_audit_file(path: Path, wrapping: Wrapping | None = None) -> bool:
-    """Make the file of the key that signs the audit trail. Otherwise as `ensure_sealing_file`."""
+    """The same as `ensure_sealing_file` for the file of the key that signs the audit trail."""
     return _ensure(path, AUDIT, wrapping)
 
 
 def read_audit_seed(path: Path, wrapping: Wrapping | None = None) -> bytes:
-    """The key of the audit trail: an Ed25519 seed (RFC 8032, 5.1.5). Raises KeyFileError: what to do."""
+    """The key of the audit trail: an Ed25519 seed (RFC 8032, 5.1.5). Raises KeyFileError."""
     return next(key.material for key in read(path, AUDIT, wrapping).keys if key.state is KeyState.ACTIVE)
 
 
 def rotate_sealing(path: Path, wrapping: Wrapping | None) -> Key:
-    """Make a new key the active one; the key that was active only opens from now on. Raises KeyFileError."""
+    """Make a new key and activate it; the previous one only opens from now on. Raises KeyFileError."""
     return _change(path, SEALING, wrapping, lambda keys: _rotated(keys, SEALING, None))
 
 
 def rotate_signing(path: Path, wrapping: Wrapping | None, overlap_s: int) -> Key:
-    """Make a new key the active one; the key that was active verifies for `overlap_s` more seconds.
+    """Make a new key and activate it; the previous one still verifies for `overlap_s` seconds.
 
-    If that is less than JWT_TTL, tokens end before their time. Keys whose time is over are taken out of the
-    file. Makes the file if there is none. Raises KeyFileError.
+    If that is less than JWT_TTL, some tokens become invalid before they expire. Keys whose time is over are
+    removed from the file. Makes the file if there is none. Raises KeyFileError.
     """
     if _ensure(path, SIGNING, wrapping):
         return read_signing_file(path, wrapping)[0]
@@ -120,10 +121,10 @@ def rotate_signing(path: Path, wrapping: Wrapping | None, overlap_s: int) -> Key
 
 
 def destroy(path: Path, purpose: Purpose, wrapping: Wrapping | None, key_id: str) -> Key:
-    """Take the key out of the file for ever: what it sealed can't be opened, what it signed is not accepted.
+    """Erase a key for ever: what it sealed can't be opened any more, and what it signed is not accepted.
 
-    Its id stays, so that a backup can't bring it back. Raises KeyFileError, also for the active key.
-    The disk may keep bytes of the old file, out of reach from here: wrapped keys are safe there.
+    Its id stays in the file, so that a backup can't restore it. Raises KeyFileError, also for the active key.
+    The disk may still contain bytes of the old file, which we can't erase; if keys are wrapped, that is safe.
     """
 
     def change(keys: tuple[Key, ...]) -> tuple[tuple[Key, ...], Key]:
@@ -176,7 +177,7 @@ def _rotated(keys: tuple[Key, ...], purpose: Purpose, until: int | None) -> tupl
 
 
 def is_over(key: Key) -> bool:
-    """Whether the time of a verify-only key has passed."""
+    """Whether this is a verify-only key that has expired."""
     return key.state is KeyState.VERIFY_ONLY and key.until is not None and key.until <= now()
 
 
@@ -187,7 +188,7 @@ def now() -> int:
 
 @contextmanager
 def writing(path: Path, purpose: Purpose) -> Iterator[None]:
-    """Hold the folder of the file, made if it is not there. Raises KeyFileError for what the disk says."""
+    """Hold the lock of the file's folder, which is made if need be. Turns OSError into KeyFileError."""
     try:
         make_folder(path.parent)
         with locked(path.parent):
@@ -197,7 +198,7 @@ def writing(path: Path, purpose: Purpose) -> Iterator[None]:
 
 
 def empty_file(wrapping: Wrapping | None) -> KeyFile:
-    """What a file has before its first key: a new salt, and the cipher of `wrapping`. Raises KeyFileError."""
+    """A file without keys, but with a new salt and the cipher of `wrapping`. Raises KeyFileError."""
     if wrapping is None:
         return KeyFile((), b"", None)
     salt = wrapping.new_salt()
@@ -205,7 +206,7 @@ def empty_file(wrapping: Wrapping | None) -> KeyFile:
 
 
 def write(path: Path, keys: Sequence[Key], like: KeyFile) -> None:
-    """Write the file with these keys, wrapped as `like` is. For the lock's holder alone. Raises OSError."""
+    """Write the file with these keys, wrapped as in `like`. Only within `writing`. Raises OSError."""
     document = {
         "v": _FORMAT,
         "wrapped": like.cipher is not None,
@@ -217,11 +218,11 @@ def write(path: Path, keys: Sequence[Key], like: KeyFile) -> None:
 
 
 def read(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> KeyFile:
-    """What stands in the file. Raises KeyFileError: what to do."""
+    """Read the file. Raises KeyFileError, which says what to do."""
     what = f"{path}: the {purpose.name}"
     try:
         mode = path.stat().st_mode
-        # A pipe would never end, nor would /dev/zero.
+        # Not a pipe or /dev/zero, for reading these would never end.
         text = path.read_text("utf-8") if stat.S_ISREG(mode) else ""
     except OSError as error:
         raise KeyFileError(
@@ -252,7 +253,7 @@ def read(path: Path, purpose: Purpose, wrapping: Wrapping | None) -> KeyFile:
 
 
 def _cipher_of_file(what: str, wrapped: object, salt: bytes, wrapping: Wrapping | None) -> AESGCM | None:
-    # Raises InvalidTag where the one is a passphrase and the other a key.
+    # Raises InvalidTag if the file was wrapped with a passphrase and ENCRYPTION_KEY is a key, or vice versa.
     if wrapped is not (wrapping is not None):
         if wrapping is None:
             raise KeyFileError(f"{what} are wrapped: set ENCRYPTION_KEY to what they were wrapped with")
@@ -279,7 +280,7 @@ def _cipher(wrapping: Wrapping, salt: bytes) -> AESGCM:
 
 
 def key_to_json(key: Key, cipher: AESGCM | None) -> dict[str, Any]:
-    """The key as JSON, wrapped by `cipher` if there is one."""
+    """The key as a JSON object, wrapped by `cipher` if there is one."""
     material = key.material
     if cipher is not None and key.state is not KeyState.DESTROYED:
         material = wrap(cipher, material, _associated_data(key.key_id))
@@ -293,10 +294,10 @@ def key_to_json(key: Key, cipher: AESGCM | None) -> dict[str, Any]:
 
 
 def key_from_json(item: dict[str, Any], purpose: Purpose, cipher: AESGCM | None) -> Key:
-    """The key that `key_to_json` made this of.
+    """The inverse of `key_to_json`.
 
-    Raises ValueError, TypeError, KeyError or AttributeError for what is no such key, and InvalidTag when
-    `cipher` did not wrap it.
+    Raises ValueError, TypeError, KeyError or AttributeError if this is not such a key, and InvalidTag if it
+    was not wrapped by `cipher`.
     """
     state = KeyState(item["state"])
     key_id, created_at = item["key_id"], item["created_at"]
@@ -307,7 +308,7 @@ def key_from_json(item: dict[str, Any], purpose: Purpose, cipher: AESGCM | None)
     if type(created_at) is not int or not {type(retired_at), type(until)} <= {int, type(None)}:
         raise ValueError("not a key")
     if (until is not None) != (state is KeyState.VERIFY_ONLY):
-        raise ValueError("not a key")  # one without an end would verify for ever
+        raise ValueError("not a key")  # without an end it would verify for ever
     material = base64.b64decode(item["key"], validate=True)
     if cipher is not None and state is not KeyState.DESTROYED:
         material = unwrap(cipher, material, _associated_data(key_id))
@@ -317,5 +318,5 @@ def key_from_json(item: dict[str, Any], purpose: Purpose, cipher: AESGCM | None)
 
 
 def _associated_data(key_id: str) -> bytes:
-    # So that no wrapped key passes for a different one.
+    # Binds a wrapped key to its id, so that it can't be swapped with another.
     return f"gateway key {_FORMAT} {key_id}".encode()

@@ -1,17 +1,17 @@
-"""What a key is for."""
+"""The kinds of keys that administrators rotate, list and destroy."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 AUDIT_FILE = "audit.key"
-"""The key that signs the audit trail, beside the file of the sealing keys."""
+"""Name of the file with the key that signs the audit trail, beside the file of the sealing keys."""
 
 
 class KeyKind(StrEnum):
     """Each kind has a file of its own."""
 
     SEALING = "sealing"
-    """Payloads on sensitive topics."""
+    """Keys that seal payloads on sensitive topics."""
     SIGNING = "signing"
-    """Tokens."""
+    """Keys that sign tokens."""

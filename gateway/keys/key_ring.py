@@ -1,7 +1,6 @@
-"""The gateway's keys in memory, the ring of those that seal payloads, and their nonces.
+"""The gateway's keys in memory, the key ring of those that seal payloads, and their nonces.
 
-Owns which key seals and which keys open. Must not know files: `gateway.keys.key_files` reads and
-writes them.
+Owns which key seals and which keys open. Must not know files: `gateway.keys.key_files` reads and writes them.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from gateway.mqtt.errors import MqttError
 from gateway.mqtt.reason_codes import Reason
 
 KEY_BYTES = 32
-_OF_A_FIELD = 2**32
-"""Nonces that one fixed field is good for."""
+_NONCES_PER_FIELD = 2**32
+"""How many nonces there are with one fixed field (see `Nonces`)."""
 USES_MAX = 2**32 - 2**24
-"""Messages under one key: below the 2^32 of NIST SP 800-38D (8.3), by more than what a crash can
+"""Messages that one key may seal: fewer than the 2^32 of NIST SP 800-38D (8.3), by more than a crash can
 leave uncounted."""
 
 
 class KeysUnavailable(MqttError):
-    """Nothing can be sealed now. Fails closed: the message is refused, never sent in plain."""
+    """Nothing can be sealed now. The message is then refused, and never sent in plain."""
 
     reason = Reason.IMPLEMENTATION_SPECIFIC_ERROR
 
@@ -33,16 +32,18 @@ class KeyState(StrEnum):
     """What a key may still be used for."""
 
     ACTIVE = "active"
+    """It seals or signs; one of each file's keys."""
     DECRYPT_ONLY = "decrypt-only"
-    """A sealing key that was replaced."""
+    """A sealing key that was replaced: it still opens."""
     VERIFY_ONLY = "verify-only"
-    """A key that signed tokens and was replaced."""
+    """A signing key that was replaced: it still verifies, until `Key.until`."""
     DESTROYED = "destroyed"
+    """Only its id is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One version of the sealing key, or of the key that signs tokens."""
+    """One version of the sealing key, of the key that signs tokens, or of that of the audit trail."""
 
     key_id: str
     material: bytes = field(repr=False)
@@ -51,22 +52,22 @@ class Key:
     created_at: int
     """Unix seconds."""
     retired_at: int | None = None
-    """Unix seconds: when the next one became active."""
+    """Unix seconds: when the next version became active. None: this one is."""
     until: int | None = None
-    """Unix seconds: a verify-only key verifies nothing from then on."""
+    """Unix seconds: from then on a verify-only key verifies nothing. None for other keys."""
 
 
 class Nonces:
     """96-bit nonces for AES-GCM that never repeat under a key (NIST SP 800-38D, 8.2.1).
 
-    The fixed field is 64 random bits, drawn anew by each process at each start, after every 2^32
-    nonces, and when the machine may have been resumed from a snapshot (`renew`); the invocation field is
-    a 32-bit counter. Within a field the counter can't repeat.
-    Across processes, workers, restarts and nodes two of them must draw the same field: with 2^16
-    starts under one key the odds are below 2^-33, which is what the standard asks of a random
-    nonce, and they do not grow with the number of messages. A renewal counts as a start. Nothing is
-    stored, so a restored backup can't bring a used nonce back. A process must not be forked after this
-    is made.
+    A nonce consists of a fixed field and an invocation field. The fixed field is 64 random bits, drawn anew
+    by each process at its start, after every 2^32 nonces, and if the machine may have been resumed from a
+    snapshot (`renew`). The invocation field is a 32-bit counter, so nonces with the same fixed field can't
+    repeat. Across processes, restarts and nodes a nonce repeats only if two of them draw the same fixed
+    field. With 2^16 starts under one key the probability is below 2^-33, which the standard demands of random
+    nonces, and it does not grow with the number of messages. A renewal counts as a start. Nothing is stored,
+    so a restored backup can't bring a used nonce back. A process must not be forked after this object is
+    made.
     """
 
     __slots__ = ("_count", "_end", "_fixed", "_random", "make_sure")
@@ -76,12 +77,14 @@ class Nonces:
         self._fixed = random(8)
         self._count = 0
         self._end = 0
-        """The count from which on the next nonce is not just given: 0 while there is doubt."""
+        """The value of `_count` at which something has to be checked before a nonce is given; 0 after
+        `doubt`."""
         self.make_sure: Callable[[], None] = lambda: None
-        """Called before the first nonce after `doubt`, to `renew` if need be. No nonce if it raises."""
+        """Called before the first nonce after `doubt`, and has to call `renew` if need be. If it raises, no
+        nonce is given."""
 
     def next(self) -> bytes:
-        """A nonce that was not given before."""
+        """A nonce that has not been given before."""
         count = self._count
         if count >= self._end:
             count = self._count_without_doubt()
@@ -90,17 +93,17 @@ class Nonces:
 
     def _count_without_doubt(self) -> int:
         self.make_sure()
-        if self._count >= _OF_A_FIELD:
+        if self._count >= _NONCES_PER_FIELD:
             self.renew()
-        self._end = _OF_A_FIELD
+        self._end = _NONCES_PER_FIELD
         return self._count
 
     def doubt(self) -> None:
-        """From now on it is not known whether another process goes on with the same field."""
+        """Note that another process may be using the same fixed field: `make_sure` will find out."""
         self._end = 0
 
     def renew(self) -> None:
-        """Draw the fixed field anew: another process may go on with the one that is there."""
+        """Draw a new fixed field, for another process may be using the present one."""
         self._fixed = self._random(8)
         self._count = 0
 
@@ -111,18 +114,19 @@ class KeyRing:
     __slots__ = ("_cipher", "_earlier", "_nonces", "_opening", "_states", "_unsaved", "_uses", "active_id")
 
     def __init__(self, keys: Sequence[Key], nonces: Nonces, uses: Mapping[str, int]) -> None:
-        """`uses` says how often each key has sealed before. Raises ValueError: not exactly one is active."""
+        """`uses`: how often each key has sealed before. Raises ValueError unless exactly one is active."""
         self._nonces = nonces
         self.active_id = ""
-        """The key id that goes into new envelopes. `replace` alone sets it."""
+        """Id of the key that seals. Only `replace` sets it."""
         self._uses = self._unsaved = 0
         self._earlier: dict[str, int] = {}
+        """Unsaved uses by key, except for those of the active key that are counted in `_unsaved`."""
         self.replace(keys, uses)
 
     def replace(self, keys: Sequence[Key], uses: Mapping[str, int]) -> None:
-        """Use these keys from now on, in place: whoever holds the ring seals and opens with them.
+        """Use these keys from now on; all holders of this object seal and open with them.
 
-        The nonces go on where they are. Raises ValueError, and leaves all as it was.
+        The nonces continue. Raises ValueError, and changes nothing, unless exactly one key is active.
         """
         active = [key for key in keys if key.state is KeyState.ACTIVE]
         if len(active) != 1:
@@ -139,7 +143,7 @@ class KeyRing:
         self._opening = opening
         self._cipher = opening[key_id]
         self.active_id = key_id
-        # What is being saved just now is in neither number of the sum; `before` still has it.
+        # Uses that are being saved right now are in neither number of the sum, but still in `before`.
         self._uses = max(before, uses.get(key_id, 0) + self._earlier.get(key_id, 0))
 
     @property
@@ -148,11 +152,11 @@ class KeyRing:
         return self._uses
 
     def state_of(self, key_id: str) -> KeyState | None:
-        """The state of a version; None when there never was one, as far as this process knows."""
+        """The state of a key; None if there never was one with this id, as far as this process knows."""
         return self._states.get(key_id)
 
     def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
-        """Nonce, ciphertext and tag under the active key."""
+        """Nonce, ciphertext and tag under the active key. Raises KeysUnavailable if that is used up."""
         if self._uses >= USES_MAX:
             raise KeysUnavailable("the sealing key is used up and must be rotated")
         self._uses += 1
@@ -161,15 +165,15 @@ class KeyRing:
         return nonce + self._cipher.encrypt(nonce, plaintext, associated_data)
 
     def renew_nonces(self) -> None:
-        """Seal with nonces of a new field from now on."""
+        """Seal with nonces of a new fixed field from now on."""
         self._nonces.renew()
 
     def opener(self, key_id: str) -> AESGCM | None:
-        """The cipher of a version that may still open; None for any other."""
+        """The cipher of a key that may still open; None for any other."""
         return self._opening.get(key_id)
 
     def take_unsaved_uses(self) -> dict[str, int]:
-        """How many messages each key has sealed since the last call: the store adds them up."""
+        """How many messages each key has sealed since the last call, for the store to add up."""
         self._note_unsaved()
         unsaved, self._earlier = self._earlier, {}
         return unsaved

@@ -1,17 +1,17 @@
-"""The sealed payload that stands on the bus (version 1): AES-256-GCM in one JSON object.
+"""The envelope, which is the sealed payload on the bus (version 1): AES-256-GCM in one JSON object.
 
-Associated data binds version, algorithm, key, time, topic and sender, so an envelope that is moved
-to another topic, sender or time does not open. The six are joined by U+0000, which none of them can
-hold (topics: MQTT 5, 1.5.4; the others: our own character classes), so no two sets of fields give
-the same bytes.
+The associated data contains version, algorithm, key id, time, topic and sender, so an envelope that is moved
+to a different topic, sender or time does not open. The six are joined by U+0000, which none of them can
+contain (topics: MQTT 5, 1.5.4; the others: our own character classes), so no two sets of fields give the same
+bytes.
 
-An envelope has these fields and no others: what somebody on the bus adds would be read, unsealed, by those
+An envelope has these fields and no others: whatever somebody on the bus added would reach, unsealed, those
 who may not open it. An answer of the service `encrypt` is an envelope with the `request_id` of its request,
 and may be published as it is.
 
-One envelope can be written in many ways, and what JSON leaves open (spaces, a member twice, a
-`request_id`, the spare bits of base64) would say something in plain. So whoever may not open it gets it in
-the one way of `canonical`, in which every byte is authenticated but for the flag `rewrapped`.
+JSON allows many forms of one envelope, and the choice (spaces, a repeated member, a `request_id`, the unused
+bits of base64) could carry a message in plain. So receivers that may not open an envelope get it in the
+single form of `canonical`, of which every byte is authenticated, except for the flag `rewrapped`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RequestId = Annotated[str, msgspec.Meta(max_length=REQUEST_ID_MAX)] | int | floa
 
 
 class OpenFailed(Exception):
-    """No envelope of ours for this topic. `str()` says why; never part of the payload."""
+    """This is not an envelope of ours for this topic. `str()` says why, and quotes nothing of the payload."""
 
 
 class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -45,21 +45,22 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, g
     algorithm: str
     key_id: str
     data: str
-    """Nonce (12 bytes), ciphertext, tag (16 bytes), in base64. Not checked until it is opened: to check a
-    long one costs more than all else that is done with an envelope before."""
+    """Nonce (12 bytes), ciphertext and tag (16 bytes), in base64. It is checked only on opening: checking a
+    long one takes more time than everything else that is done with an envelope before."""
     timestamp: int
-    """Unix milliseconds of sealing."""
+    """When it was sealed, in Unix milliseconds."""
     v: int
     topic: str
     sender: str
     rewrapped: bool = False
-    """Sealed again under a different key, with the time of the first sealing: nothing new is said by it.
+    """Whether it was re-sealed under a different key, with the time of the first sealing: it is no new
+    message.
 
-    It is not authenticated. Whoever adds or removes it can have a message ignored or delivered again, which
-    whoever writes to the bus can in any case. So it stays when the rest is made canonical.
+    The flag is not authenticated. Whoever adds or removes it can have a message ignored or delivered again,
+    but anybody who may write to the bus can do that anyway. So `canonical` keeps it.
     """
     request_id: RequestId | None = None
-    """Of the request that it was the answer to. Nothing depends on it."""
+    """That of the request that it was the answer to. Nothing depends on it."""
 
 
 _AAD_HEAD = f"{VERSION}\0{ALGORITHM}\0"
@@ -72,7 +73,7 @@ def _associated_data(key_id: str, timestamp: int, topic: str, sender: str) -> by
 
 
 class Sealer:
-    """Seals one sender's payloads for one topic. What does not change from one to the next is made once."""
+    """Seals the payloads of one sender for one topic. The parts that stay the same are encoded once."""
 
     __slots__ = (
         "_aad_head",
@@ -87,7 +88,7 @@ class Sealer:
     )
 
     def __init__(self, ring: KeyRing, now: Callable[[], int], *, topic: str, sender: str) -> None:
-        """`now` gives Unix milliseconds."""
+        """`now` returns Unix milliseconds."""
         self._ring = ring
         self._now = now
         self._topic = topic
@@ -96,7 +97,7 @@ class Sealer:
 
     def _prepare(self, key_id: str) -> None:
         self._key_id = key_id
-        # Written as the encoder would write them, which a test holds.
+        # As the encoder would write them, which a test checks.
         self._head = b'{"encrypted":true,"algorithm":"%s","key_id":%s,"data":"' % (
             ALGORITHM.encode(),
             _encoder.encode(key_id),
@@ -110,7 +111,7 @@ class Sealer:
         self._aad_tail = f"\0{self._topic}\0{self._sender}".encode()
 
     def seal(self, payload: bytes) -> bytes:
-        """The envelope of `payload`. Raises KeysUnavailable when the active key is used up."""
+        """The envelope of `payload`. Raises KeysUnavailable if the active key is used up."""
         ring = self._ring
         if ring.active_id != self._key_id:
             self._prepare(ring.active_id)
@@ -120,13 +121,13 @@ class Sealer:
 
 
 def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
-    """The envelope that a payload is, not opened yet: what it says is not authenticated. Raises OpenFailed.
+    """Decode an envelope without opening it: its fields are not authenticated yet. Raises OpenFailed.
 
-    With `topic`, the one that it was published to: also when the envelope says a different one.
+    With `topic`, the topic that it was published to, OpenFailed is also raised if the envelope names another.
     """
     try:
         envelope = _decoder.decode(message)
-    # DecodeError, UnicodeDecodeError for a string that is no UTF-8; nesting in a field nobody asked for.
+    # DecodeError, or UnicodeDecodeError for a string that is not UTF-8; RecursionError for deep nesting.
     except (ValueError, RecursionError):
         raise OpenFailed("not a sealed message") from None
     if not is_known(envelope):
@@ -137,23 +138,24 @@ def read_envelope(message: bytes, *, topic: str | None = None) -> Envelope:
 
 
 def is_known(envelope: Envelope) -> bool:
-    """Whether it is one of ours: of the version and algorithm that we have."""
+    """Whether it has the version and the algorithm that we know."""
     return envelope.encrypted is True and envelope.v == VERSION and envelope.algorithm == ALGORITHM
 
 
 def canonical(envelope: Envelope) -> bytes:
-    """The envelope as `Sealer` and `reseal` write it: the same bytes whoever wrote it, and nothing beside it.
+    """The envelope in the form in which `Sealer` and `reseal` write it, without anything that others added.
 
-    For one that opened: then version, algorithm, key, time, topic and sender are the sealer's own.
+    Only for an envelope that opened: then its version, algorithm, key id, time, topic and sender are
+    authenticated.
     """
     data = pybase64.b64encode_as_string(pybase64.b64decode(envelope.data, validate=True))
     return _encoder.encode(msgspec.structs.replace(envelope, data=data, request_id=None))
 
 
 def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
-    """The payload; topic, sender and timestamp of the envelope are authenticated then. Raises OpenFailed."""
+    """The payload; then topic, sender and timestamp of the envelope are authenticated. Raises OpenFailed."""
     try:
-        # By position: names are half of what the call costs.
+        # Positional arguments: keywords would double the cost of the call.
         data = pybase64.b64decode(envelope.data, None, True)  # noqa: FBT003 - validate
     except ValueError:
         raise OpenFailed("not a sealed message") from None
@@ -173,14 +175,14 @@ def open_envelope(ring: KeyRing, envelope: Envelope) -> bytes:
 
 
 def open_payload(ring: KeyRing, message: bytes, *, topic: str) -> bytes:
-    """The plaintext of a payload that arrived on `topic`, which is an envelope. Raises OpenFailed."""
+    """The plaintext of an envelope that arrived on `topic`. Raises OpenFailed."""
     return open_envelope(ring, read_envelope(message, topic=topic))
 
 
 def reseal(ring: KeyRing, envelope: Envelope) -> bytes:
-    """The envelope again, under the active key, with `rewrapped`: same payload, topic, sender and timestamp.
+    """The envelope sealed again under the active key: all the same but for the flag `rewrapped`.
 
-    Raises OpenFailed, and KeysUnavailable when the active key is used up.
+    Raises OpenFailed, and KeysUnavailable if the active key is used up.
     """
     sealer = Sealer(ring, lambda: envelope.timestamp, topic=envelope.topic, sender=envelope.sender)
     return sealer.seal(open_envelope(ring, envelope))[:-1] + b',"rewrapped":true}'

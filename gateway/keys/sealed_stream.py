@@ -1,14 +1,14 @@
-"""A stream of any length under a passphrase, in pieces: sealed as it is written, authenticated as it is read.
+"""A stream of any length, encrypted under a passphrase in pieces that are authenticated as they are read.
 
-Owns the format on disk. Must not know what is in it. The first line is JSON: what this is, and how the key
-is derived from the passphrase, as in `gateway.keys.key_backup`. After it come pieces of 1 MiB and a last,
+Owns the format on disk. Must not know the content. The first line is JSON: what this is, and how the key is
+derived from the passphrase, as in `gateway.keys.key_backup`. It is followed by pieces of 1 MiB and a last,
 shorter one, each AES-256-GCM:
 
-    nonce = 7 random bytes, the same in the file | the piece's number, 4 bytes | 1 for the last, else 0
+    nonce = 7 random bytes, the same in the whole file | number of the piece, 4 bytes | 1 for the last, else 0
 
-So pieces can't change places, be left out, or be cut off at the end (the STREAM construction of Hoang,
-Reyhanitabar, Rogaway and Vizár, as age and Tink have it). The first line is associated data of each. Nothing
-of a piece is given out before it is authenticated, and whoever reads to the end knows that this was all.
+So pieces can't be swapped, left out, or cut off at the end (the STREAM construction of Hoang, Reyhanitabar,
+Rogaway and Vizár, as in age and Tink). The first line is associated data of each piece. Nothing of a piece is
+returned before it is authenticated, and a reader that reaches the end knows that nothing is missing.
 """
 
 from __future__ import annotations
@@ -26,22 +26,26 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gateway.keys.wrapping import LANES, MEMORY_KIB, PASSES, SALT_BYTES, passphrase_cipher
 
 PIECE = 1_048_576
-"""Bytes of plaintext in each but the last."""
+"""Bytes of plaintext in each piece but the last."""
 _TAG = 16
+"""Bytes of the tag of a piece."""
 _PREFIX = 7
+"""Random bytes at the beginning of each nonce."""
 _PIECES_MAX = 2**32 - 1
 _HEAD_MAX = 4_096
+"""Longest first line, in bytes."""
 _FORMAT = 1
-# As in a backup of keys: another set is not followed, for whoever gives us a file would choose our work.
+# As in a backup of keys, different parameters are not followed, for then the author of a file could choose
+# how much work we do.
 _KDF = {"name": "argon2id", "version": 19, "memory_kib": MEMORY_KIB, "passes": PASSES, "lanes": LANES}
 
 
 class StreamNotOpened(Exception):
-    """The stream can't be read: another passphrase, damage, or no such stream at all. The text says which."""
+    """The stream can't be read: wrong passphrase, damaged, or not such a stream. The text says which."""
 
 
 def new_head(about: str) -> tuple[bytes, bytes]:
-    """The first line of a new stream, and its salt. `about` tells a reader of the file what this is."""
+    """The first line of a new stream, and its salt. `about` says for people what the file is."""
     salt = os.urandom(SALT_BYTES)
     head = {
         "about": about,
@@ -56,9 +60,9 @@ def new_head(about: str) -> tuple[bytes, bytes]:
 
 
 class SealingWriter(io.RawIOBase):
-    """Seals what is written to it into `target`. Without `finish` the stream has no end, and nobody takes it.
+    """Encrypts what is written to it into `target`. Without `finish` the stream can't be read.
 
-    Takes some 150 ms to begin. Raises MemoryError where there are no 64 MiB, and what `target` raises.
+    Making one takes about 150 ms. Raises MemoryError if 64 MiB are not available, and what `target` raises.
     """
 
     def __init__(self, target: BinaryIO, passphrase: bytes, *, about: str) -> None:
@@ -78,13 +82,13 @@ class SealingWriter(io.RawIOBase):
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         """Take all of it."""
         self._pending += data
-        while len(self._pending) > PIECE:  # the last piece is known by what follows: nothing
+        while len(self._pending) > PIECE:  # a full piece may be the last one, until more is written
             self._seal(bytes(self._pending[:PIECE]), last=False)
             del self._pending[:PIECE]
         return len(data)
 
     def finish(self) -> None:
-        """Write the last piece. Whoever fails before leaves it out, and the stream is no good then."""
+        """Write the last piece. Not to be called after a failure, so that the stream stays incomplete."""
         self._seal(bytes(self._pending), last=True)
         self._pending.clear()
 
@@ -97,7 +101,7 @@ class SealingWriter(io.RawIOBase):
 
 
 class OpeningReader(io.RawIOBase):
-    """Gives out what was sealed. Raises StreamNotOpened at the beginning, or at a piece that was changed."""
+    """Decrypts a stream. Raises StreamNotOpened when it is made, or at a piece that was changed."""
 
     def __init__(self, source: BinaryIO, passphrase: bytes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Secret values that cannot be shown by accident, and the device secrets we hand out."""
+"""Secret values that can't be shown by accident, and the generation of device secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 
 class Secret:
-    """Bytes whose repr, str and format are masked. `reveal()` is the one way to them: grep for it."""
+    """Bytes whose repr, str and format are masked. `reveal()` is the only way to get at them: grep for it."""
 
     __slots__ = ("_value",)
 
@@ -29,7 +29,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
 
-    __hash__ = None  # type: ignore[assignment]  # a hash of it would be a way to compare it in variable time
+    __hash__ = None  # type: ignore[assignment]  # comparing hashes would not take constant time
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not to be pickled or copied")
@@ -41,7 +41,7 @@ def generate_device_secret() -> Secret:
 
 
 def spellings(secret: bytes) -> Iterator[bytes]:
-    """JWT_SECRET as given, without BOM and blanks, and decoded from Base64: what might be a different key."""
+    """JWT_SECRET as given, without BOM and blanks, and decoded from base64: each may be a different key."""
     yield secret
     if bare := secret.removeprefix(codecs.BOM_UTF8).strip():
         yield bare

@@ -1,6 +1,6 @@
-"""What wraps keys where they lie: ENCRYPTION_KEY for the key files, a passphrase for their backup.
+"""Wraps (encrypts) stored keys: with ENCRYPTION_KEY in the key files, with a passphrase in their backup.
 
-Owns how 32 bytes come from what somebody gave. It must not know what is wrapped with them.
+Owns how a key of 32 bytes is derived from either. It must not know what is wrapped with it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gateway.keys.secret_values import Secret
 KEY_BYTES = 32
 SALT_BYTES = 16
 PASSPHRASE_MIN = 16
-"""Characters: whoever has the file can guess as long as they like."""
+"""Characters of the shortest passphrase: whoever has the file can guess for as long as they like."""
 _NONCE_BYTES = 12
-# RFC 9106, 4, the second recommended set: some 150 ms and 64 MiB for each guess.
+# Parameters of Argon2id, the second recommended set of RFC 9106, 4: about 150 ms and 64 MiB for each guess.
 MEMORY_KIB = 65_536
 PASSES = 3
 LANES = 4
@@ -26,14 +26,14 @@ LANES = 4
 
 @dataclass(frozen=True, slots=True)
 class Wrapping:
-    """What somebody gave to wrap keys with: a key of 32 bytes, used as it is, or a passphrase."""
+    """The secret to wrap keys with: a key of 32 bytes, which is used as it is, or a passphrase."""
 
     secret: Secret
     is_passphrase: bool
 
     @classmethod
     def of_text(cls, text: str) -> Wrapping:
-        """ENCRYPTION_KEY: 32 bytes as hex or base64, else a passphrase. Raises ValueError."""
+        """Parse ENCRYPTION_KEY: 32 bytes in hex or base64, else a passphrase. Raises ValueError."""
         for decode in (bytes.fromhex, _base64):
             try:
                 key = decode(text)
@@ -45,22 +45,22 @@ class Wrapping:
             raise ValueError(
                 f"this is neither a key of {KEY_BYTES} bytes nor a passphrase of {PASSPHRASE_MIN} characters"
             )
-        # surrogateescape: what the environment held, byte for byte, also where it is not UTF-8.
+        # surrogateescape: byte for byte as in the environment, even if it is not UTF-8.
         return cls(Secret(text.encode("utf-8", "surrogateescape")), is_passphrase=True)
 
     def cipher(self, salt: bytes) -> AESGCM:
-        """The cipher under this key; a passphrase takes a salt of 16 bytes, and time. Raises MemoryError."""
+        """The cipher for this key. A passphrase needs a salt of 16 bytes, and 150 ms. Raises MemoryError."""
         if not self.is_passphrase:
             return AESGCM(self.secret.reveal())
         return passphrase_cipher(self.secret.reveal(), salt)
 
     def new_salt(self) -> bytes:
-        """What to make a new file's cipher with: nothing for a key."""
+        """A new salt for a passphrase; empty for a key."""
         return os.urandom(SALT_BYTES) if self.is_passphrase else b""
 
 
 def passphrase_cipher(passphrase: bytes, salt: bytes) -> AESGCM:
-    """The cipher under a passphrase, by Argon2id: 150 ms and 64 MiB. Raises ValueError, MemoryError."""
+    """The cipher for a passphrase, by Argon2id: takes 150 ms and 64 MiB. Raises ValueError, MemoryError."""
     from argon2.exceptions import HashingError
     from argon2.low_level import Type, hash_secret_raw
 
@@ -82,13 +82,13 @@ def passphrase_cipher(passphrase: bytes, salt: bytes) -> AESGCM:
 
 
 def wrap(cipher: AESGCM, plaintext: bytes, associated_data: bytes) -> bytes:
-    """Nonce, ciphertext and tag. The nonce is random: one of these ciphers wraps but a few times."""
+    """Nonce, ciphertext and tag. A random nonce will do, for such a cipher is used only a few times."""
     nonce = os.urandom(_NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, plaintext, associated_data)
 
 
 def unwrap(cipher: AESGCM, wrapped: bytes, associated_data: bytes) -> bytes:
-    """What `wrap` was given. Raises InvalidTag, or ValueError: bytes of it are missing."""
+    """The inverse of `wrap`. Raises InvalidTag, or ValueError if bytes are missing."""
     return cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], associated_data)
 
 

@@ -289,9 +289,9 @@ def test_a_file_does_not_choose_how_much_work_it_is(keys, more):
 def test_a_backup_whose_content_is_none(keys, change):
     document = json.loads(keys.export())
     cipher = passphrase_cipher(WORDS, base64.b64decode(document["salt"]))
-    content = json.loads(unwrap(cipher, base64.b64decode(document["data"]), key_backup._BOUND))
+    content = json.loads(unwrap(cipher, base64.b64decode(document["data"]), key_backup._ASSOCIATED_DATA))
     change(content)
-    sealed = wrap(cipher, json.dumps(content).encode(), key_backup._BOUND)
+    sealed = wrap(cipher, json.dumps(content).encode(), key_backup._ASSOCIATED_DATA)
     keys.lose()
     with pytest.raises(KeyFileError):
         keys.bring_in(json.dumps(document | {"data": base64.b64encode(sealed).decode()}).encode())
