@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 _DAMAGED = "the file is damaged: give another one"
 _CHUNK_BYTES = 1_048_576
-"""How much is copied at a time."""
+"""Bytes that are copied at a time."""
 
 
 class _StoreState(Enum):
@@ -66,7 +66,7 @@ class _StoreState(Enum):
 
     NONE = "there is none"
     DAMAGED = "it can't be opened, so that nobody knows what it knew"
-    NEW = "a first start made it, and no device was in it but such as a check of the set-up adds and removes"
+    NEW = "a first start made it, and had no devices but some removed again, as after a test of the set-up"
     IN_USE = "it has devices, had some, or counted uses of a key: what was decided since is known"
 
 

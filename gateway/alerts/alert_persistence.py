@@ -133,7 +133,7 @@ def row_of(alert: Alert) -> AlertRow:
         changed_at=alert.changed_at,
         value=alert.value,
         times=alert.times,
-        told=alert.told,
+        told=alert.notified,
     )
 
 
@@ -148,7 +148,7 @@ def _alert(row: AlertRow) -> Alert:
         changed_at=row.changed_at,
         value=row.value,
         times=row.times,
-        told=row.told,
+        notified=row.told,
     )
 
 

@@ -26,7 +26,7 @@ _READS_SILENCES = 30
 """Rounds after which silences are read even if there is nothing to announce."""
 _ONE_BY_ONE = 20
 """Alerts of a rule that fire, or end, in one round and have an audit event each; all others share one."""
-_REMOVED = "(The rule is no more.)"
+_REMOVED = "(The rule is no longer in force.)"
 
 _log = get_logger()
 
@@ -95,9 +95,9 @@ class Alerting:
         """
         alerts, messages = await self._keeper.load()
         self._states.load(alerts, self._clocks.now(), last_alive)
-        self._unannounced = {one.key for one in alerts if one.phase is Phase.FIRING and not one.told}
+        self._unannounced = {one.key for one in alerts if one.phase is Phase.FIRING and not one.notified}
         for one in alerts:
-            if one.told and one.phase is not Phase.FIRING:
+            if one.notified and one.phase is not Phase.FIRING:
                 self._announce_end(one, int(self._clocks.steady() * 1_000))
         for channel, message in messages:
             self._deliveries.put(channel, message)
@@ -143,10 +143,10 @@ class Alerting:
             else:
                 # It fires again before anybody was notified of its end: people know that it fires.
                 self._grouping.drop(State.RESOLVED, alert.key)
-                alert.told = True
+                alert.notified = True
         for alert in changes.resolved:
             self._unannounced.discard(alert.key)
-            if alert.told or self._grouping.waits(State.FIRING, alert.key):
+            if alert.notified or self._grouping.waits(State.FIRING, alert.key):
                 self._announce_end(alert, steady)
         for key in self._unannounced:
             fires = self._states.find(key)
@@ -181,12 +181,12 @@ class Alerting:
             self._unannounced.discard(key)
             alert = self._states.find(key)
             if alert is not None:
-                alert.told = True
+                alert.notified = True
                 self._keeper.note(key, alert)
 
     def _mark_ended(self, group: Mapping[Key, Listed]) -> None:
         for key in group:
-            self._ended.pop(key).told = False
+            self._ended.pop(key).notified = False
             self._keeper.note(key, self._states.find(key))
 
     def _record(self, changes: Changes) -> None:

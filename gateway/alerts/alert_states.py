@@ -63,7 +63,7 @@ class Alert:
     """The last reading for which the condition held."""
     times: int = 0
     """How often it fired, each time soon after the last."""
-    told: bool = False
+    notified: bool = False
     """Whether people were notified that it fires, and not yet that it is over."""
     held: int = 0
     """Milliseconds for which the condition has held."""
@@ -72,7 +72,7 @@ class Alert:
 
     @property
     def key(self) -> Key:
-        """What tells it from all others."""
+        """What distinguishes it from all others."""
         return self.rule, self.labels
 
 
@@ -184,7 +184,7 @@ class AlertStates:
             alert.value, alert.calm = value, 0
             alert.severity, alert.summary = rule.severity, rule.summary
             if alert.phase is Phase.PENDING and alert.held >= rule.duration * 1_000:
-                alert.phase, alert.changed_at, alert.told = Phase.FIRING, now, False
+                alert.phase, alert.changed_at, alert.notified = Phase.FIRING, now, False
                 alert.times += 1
                 changes.fired.append(alert)
                 changes.changed.add(alert.key)

@@ -1,9 +1,9 @@
 """Conditions of alerts: a small language over the readings, parsed once and evaluated once a second.
 
-Why it can be trusted with what a file says (docs/adr/0017): it has no loops, no calls but these two, no names
-but those of the catalogue, and bounds on length and depth, so evaluating it always ends, costs little and
-raises nothing. What makes no sense is refused when it is parsed: an unknown name or label, the rate of what
-goes up and down, a word that the series does not have.
+Why it can be trusted with what a file says (docs/adr/0017): it has no loops, no calls but `rate` and
+`increase`, no names but those of the catalogue, and bounds on length and depth, so evaluating it always ends,
+costs little and raises nothing. What makes no sense is refused when it is parsed: an unknown name or label,
+the rate of what goes up and down, a word that the series does not have.
 
 A condition is true for some of the series it compares, and each of those is an alert of its own:
 `service_status == "down"` is true once for each service that is down. The two sides of `and`, `or` and a
@@ -24,6 +24,7 @@ from gateway.alerts.readings_protocol import Labels, Readings
 SPAN_MAX = 86_400
 """Seconds that `rate` and `increase` may look back: as long as the history is."""
 _FINE_SPAN = 3_600
+"""Seconds for which the history has points every ten seconds."""
 _GAP_MAX = 25_000, 75_000
 """Milliseconds that may lie between two points of a series: within the last hour, where the history has one
 every ten seconds; and before, where it has one a minute. If the first point lies further than this after the

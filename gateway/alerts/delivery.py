@@ -95,7 +95,7 @@ class Deliveries:
                 if name not in wanted:
                     del self._workers[name]
                     for message in worker.waiting:
-                        self._give_up(worker, message, "the channel is no more")
+                        self._give_up(worker, message, "the channel was removed")
         for name, settings in wanted.items():
             worker = _Worker(settings, self._make(settings))
             before = self._workers.get(name)

@@ -107,7 +107,7 @@ class Gateway:
         self._settings = settings
         self._signals = signals
         self._parts = RunningParts(signals.stop)
-        self._nonces, self._snapshots = watched_nonces()
+        self._nonces, self._snapshot_watch = watched_nonces()
         self._context = Context(
             policy=policy,
             ring=KeyRing(keys, self._nonces, {}),
@@ -164,8 +164,8 @@ class Gateway:
         )
         self._http_bound = api.acceptor.bound
         # A handshake draws random numbers, and what it takes of the loop is to be seen.
-        looks = self._snapshots.make_sure, self._lag.soon
-        core.devices.acceptor.before_peer = api.acceptor.before_peer = looks
+        before_peer = self._snapshot_watch.make_sure, self._lag.soon
+        core.devices.acceptor.before_peer = api.acceptor.before_peer = before_peer
         health, measuring, watching = await self._watch(core, followers, keys)
         ServiceChecking(health, core.plane).follow(monitoring)
         alerts = open_alerts(
@@ -191,7 +191,7 @@ class Gateway:
         )
         self._open_device_port(core.devices)
         self._keep_running(core)
-        for run in (*watching, self._snapshots.run):
+        for run in (*watching, self._snapshot_watch.run):
             self._parts.keep(run())
         if settings.tls_enabled:
             certificates.serve(core.devices.acceptor, api.acceptor)
@@ -200,7 +200,7 @@ class Gateway:
     async def _watch(
         self, core: _Core, followers: Mapping[str, Follower], keys: KeyFollower
     ) -> tuple[Health, Measuring, Sequence[_Run]]:
-        """Open the port for health and metrics; what they are made of, and what has to run for them."""
+        """Open the port for health and metrics. Return what gives them, and what has to run for that."""
         settings, context, plane = self._settings, self._context, core.plane
         validity = CertificateDates(settings, lambda: context.now() / 1_000)
         durations, lag, system = Durations(), self._lag, SystemLoad(settings.gateway_data_dir)

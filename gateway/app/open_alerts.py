@@ -38,32 +38,32 @@ _STALE = 60_000
 
 
 class Served(Protocol):
-    """What serves devices."""
+    """The parts that serve devices and that alerts need."""
 
     @property
     def store(self) -> Store:
-        """Where alerts are kept."""
+        """Keeps the alerts."""
 
     @property
     def directory(self) -> Directory:
-        """The devices."""
+        """Knows which devices there are."""
 
     @property
     def login(self) -> Login:
-        """Knows where they come from."""
+        """Knows the addresses at which each device was seen."""
 
     @property
     def audit(self) -> Audit:
-        """Hears of alerts, and reports logins."""
+        """Is given an event for each alert, and gives those of logins."""
 
     @property
     def plane(self) -> DataPlane:
-        """Counts what they send."""
+        """Counts what devices send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What the alerts look at."""
+    """The readings that rules are evaluated on, and what is to be known of them."""
 
     history: Readings
     live: Mapping[str, Live]
@@ -124,7 +124,7 @@ class Alerts:
         self._tasks = tasks
         self._now = now
         self._keeper = AlertKeeper(store, saves, tasks.start)
-        self._private = monitoring.in_force.allow_private_addresses
+        self._private = monitoring.in_force.allow_private_addresses  # whether channels may be on them
         self._deliveries = Deliveries(
             lambda settings: channel_of(settings, private=self._private, now=now),
             tasks.start,
@@ -157,7 +157,7 @@ class Alerts:
         self._watched.devices.use(_names(monitoring.rules), monitoring.metrics_of_devices)
 
     async def run(self) -> None:
-        """Look every second, for ever."""
+        """Evaluate the rules every second, for ever."""
         monitoring = self._monitoring.in_force
         self._deliveries.use(monitoring.channels)
         self._watched.devices.use(_names(monitoring.rules), monitoring.metrics_of_devices)
@@ -174,7 +174,7 @@ class Alerts:
         return [row_of(one) for one in self._alerting.current()]
 
     async def save(self) -> None:
-        """Keep what is not kept yet: for a gateway that stops."""
+        """Have the store keep what it does not have yet: for a gateway that stops."""
         await self._keeper.save()
 
 

@@ -42,7 +42,7 @@ class Recovered:
 
 
 def newest_checkpoint(folder: Path, key: VerifierKey) -> Checkpoint | None:
-    """The checkpoint that lies with the trail; None before the first. Raises TrailDamaged, OSError."""
+    """The checkpoint in the trail's folder; None before the first. Raises TrailDamaged, OSError."""
     found = newest_note(folder, key)
     return found[0] if found else None
 
@@ -103,7 +103,7 @@ def _check_signed(folder: Path, tree: TreeFiles, checkpoint: Checkpoint) -> None
 
 
 def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, entries_max: int | None) -> Recovered:
-    """Go through the entries after the first `signed`."""
+    """Go through the entries after the first `signed`, and give the tree their hashes."""
     size, repairs, leaves = segments[0].first, list[str](), list[bytes]()
     last, last_bytes, last_count = segments[0], 0, 0
     before = tree.hashes(0, signed, max(0, tree.size - signed))
@@ -128,6 +128,7 @@ def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, entries_ma
     changed = [
         signed + at for at, (one, other) in enumerate(zip(before, leaves, strict=False)) if one != other
     ]
+    # A hash that is all zeros was never written: before a crash the file had only grown by its place.
     if changed and any(before[changed[0] - signed]) and entries_max is None:
         repairs.append(
             f"entry {changed[0]}, not signed yet, is not what was hashed: it was changed, or a disk failed"

@@ -270,7 +270,7 @@ class Trail:
     def _is_complete(self, segment: OpenSegment) -> bool:
         if segment.count >= SEGMENT_ENTRIES_MAX:
             return True
-        # A clock that jumps to and fro must not make a file for each entry.
+        # A clock that jumps back and forth must not make a file for each entry.
         is_old = time.monotonic() - self._segment_began_s > _SEGMENT_SECONDS_MIN
         return segment.count > 0 and is_old and _day_of(self._now()) != self._segment_day
 

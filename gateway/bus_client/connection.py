@@ -67,8 +67,8 @@ class Account:
     """What the gateway's CONNECT to the bus says of it."""
 
     client_id: str
-    """It begins with a slash, as no device's does (those begin with the device id); no other client has
-    it."""
+    """No other client has it, and no device's is like it: those begin with the device id, which has neither a
+    slash nor a tilde."""
     username: bytes | None
     password: bytes | None = field(repr=False)
 
@@ -90,6 +90,7 @@ class BusConnection(asyncio.Protocol):
         self._reader = BusReader(version, max_size)
         self._held_max = max_size + backlog
         self._working = False
+        """Whether `_work` is about to be called."""
         self._unwritten: list[bytes] | None = None
         """Packets to be written together once those that came are handled: each write is costly."""
         self._unwritten_bytes = 0

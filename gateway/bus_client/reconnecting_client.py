@@ -1,6 +1,6 @@
 """Keeps the gateway connected to the bus in its own name, for the service topics.
 
-Its client ids begin with a slash, which no device's does (promise 4).
+Its client ids begin with a slash, as no device's does (promise 4).
 """
 
 from __future__ import annotations

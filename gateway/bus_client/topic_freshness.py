@@ -82,15 +82,15 @@ class TopicListener:
     def _take(self, connection: BusConnection, delivery: Delivery) -> None:
         if delivery.retain:
             return
-        news = [
+        heard = [
             one for one in self._rest if not self._resting(one, connection) and matches(one, delivery.topic)
         ]
-        if news:
+        if heard:
             now = asyncio.get_running_loop().time()
-            for one in news:
+            for one in heard:
                 self._heard[one] = self._silent_since[one] = now
                 self._rests[one] = now + self._rest[one], connection
-            connection.unsubscribe([one.encode() for one in news])
+            connection.unsubscribe([one.encode() for one in heard])
 
     def _resting(self, topic_filter: str, connection: BusConnection) -> bool:
         rest = self._rests.get(topic_filter)
@@ -107,7 +107,7 @@ class TopicListener:
                 if until <= now:
                     over.setdefault(connection, []).append(one)
             for connection, rested in over.items():
-                # One that was heard on a newer connection, while an older one answered, rests anew.
+                # A filter may meanwhile rest on a newer connection, on which something came: leave it out.
                 filters = [one for one in rested if self._resting(one, connection)]
                 # Before the SUBSCRIBE leaves: a message may come before the SUBACK [MQTT5 3.8.4].
                 for one in filters:

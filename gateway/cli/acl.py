@@ -226,7 +226,7 @@ def why(
         if topic is None:
             raise wrong_usage("give DEVICE, ACTION and TOPIC, or alone the id of a refusal in the log")
         if action is not Action.PUBLISH and (qos or retain or size):
-            raise wrong_usage("--qos, --retain and --size tell of a published message, and of nothing else")
+            raise wrong_usage("--qos, --retain and --size are about a published message, and nothing else")
         device = asyncio.run(device_of(settings, device_id))
         found = _explanation_for(settings, device, client, action, topic)
         found = _with_message(found, qos, size, retain=retain) if action is Action.PUBLISH else found
@@ -332,7 +332,7 @@ def _head(device: Device, policy: Policy) -> list[str]:
     if not device.enabled:
         lines.append("the device is disabled, so that it can't connect")
     if until := observed(device):
-        lines.append(f"{until}: what the rules refuse passes until then, and is told")
+        lines.append(f"{until}: what the rules refuse passes until then, and is reported")
     return lines
 
 

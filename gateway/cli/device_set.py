@@ -43,8 +43,8 @@ def set_(
     """Give a device other roles, labels or methods; what is not named stays as it is.
 
     --role names all roles that it has from now on, --methods all methods. --label sets this label and leaves
-    the others. Its secret, its tokens and its sessions stay: live connections are judged by what the device
-    is now within a second, and those that logged in by a method that it has no more end. Exit code 1: there
+    the others. Its secret, its tokens and its sessions stay: live connections have the device's new
+    rights within a second, and those that logged in by a method that it has no more end. Exit code 1: there
     is no such device, role or label.
 
     For example, after `device observe` and `acl learn`:

@@ -34,7 +34,7 @@ def trace(
     Of a packet: its type, topic, QoS, sizes and reason code, the verdict and the rule that decided. Never a
     payload, a user property or a secret. A device that is not connected is waited for, and its refused logins
     are shown. Nobody else is slowed down: of more than 500 packets a second the number is shown, and of a
-    flood that there were more. Ctrl-C ends it. The audit tells who looked at which device. With --json it is
+    flood that there were more. Ctrl-C ends it. The audit records who traced which device. With --json it is
     one JSON object a line. Exit code 1: there is no such device, or no gateway runs here.
 
     For example:

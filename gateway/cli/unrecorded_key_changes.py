@@ -15,5 +15,5 @@ def make_change(change: Coroutine[Any, Any, tuple[_Outcome, str]]) -> _Outcome:
     """Make the change, and return its outcome. Prints a remark if no audit event was written."""
     outcome, unrecorded = asyncio.run(change)
     if unrecorded:
-        remark(f"done, but no gateway will tell of it: {unrecorded}")
+        remark(f"done, but there is no audit event of it: {unrecorded}")
     return outcome

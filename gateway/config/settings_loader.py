@@ -142,7 +142,7 @@ def _equal_binds(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     for first, second in combinations(("gateway_mqtt_bind", "gateway_http_bind", "gateway_health_bind"), 2):
         for one, other in product(getattr(settings, first), getattr(settings, second)):
             if one.overlaps(other):
-                both = f"{first.upper()} {one} and {second.upper()} {other} can't both be had."
+                both = f"{first.upper()} {one} and {second.upper()} {other} can't both be listened at."
                 yield (first, second), f"{both} Give one of them another port."
 
 

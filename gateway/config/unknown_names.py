@@ -26,7 +26,7 @@ NOT_YET = frozenset({"tls_client_crl_path", "tls_client_identity", "mqtt_proxy_p
 """Settings that are planned, and that this version lacks. Whoever gives one counts on its effect."""
 OF_OTHERS = frozenset(
     {
-        # Read by other programs, and one letter from a name of ours, or as good as that.
+        # Names that other programs read, about one letter away from one of ours.
         "database_uri",
         "mqtt_brokers",
         "mqtt_client_id",

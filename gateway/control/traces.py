@@ -132,6 +132,7 @@ class _DeviceTrace:
         self._put(event.connection or "", {name: value for name, value in said.items() if value is not None})
 
     def _room(self) -> bool:
+        """Whether one more line may be made now; if not, it is counted as missed."""
         second = int(self._plane.loop_time())
         if second != self._second:
             self._second, self._made = second, 0
@@ -142,6 +143,7 @@ class _DeviceTrace:
         return False
 
     def _unread(self) -> None:
+        """Packets came that were neither shown nor counted (`ConnectionTrace`)."""
         self._missed_more = True
 
     def _put(self, connection_id: str, line: Shown) -> None:

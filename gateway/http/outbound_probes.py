@@ -1,7 +1,7 @@
 """Asks other services whether they are there: a page over HTTP, or a connection over TCP.
 
 For the checks of monitoring.toml. Certificates are verified by the system's CAs, redirects are not followed,
-and of an answer only its first line is read. Whoever calls sets the time-out.
+and of an answer only its first line is read. The caller sets the time-out.
 """
 
 from __future__ import annotations

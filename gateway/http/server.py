@@ -53,7 +53,7 @@ a stranger can send 40,000 at once."""
 _HEAD_LINES = 128
 """Lines of a head: each costs two microseconds and more, and strangers can send theirs all at once."""
 _CHUNKED_LINES = 1_024
-"""Line ends in a request whose body comes in chunks: of its head, its chunks, its trailer and its text."""
+"""Line feeds in a request whose body comes in chunks, anywhere in it: also those in the body itself."""
 _HEAD_END = re.compile(rb"\n\r?\n")
 _ITERATIONS_TO_BE_READ = 8
 """Accepting is slowed so that to use up all connections takes at least this many iterations of the loop. A
@@ -179,7 +179,7 @@ class WebServer:
         if self._open.count(place) >= self._connections_per_address:
             candidates = [self._open.of(place)]  # room is made among the peers of the same place
         elif len(self._open) >= self._connections_max:
-            candidates = [self._open.largest(), self._open]
+            candidates = [self._open.largest(), self._open]  # first among those of the place that has most
         else:
             return True
         oldest = next((one for some in candidates for one in some if not one.is_owed_an_answer), None)
@@ -280,7 +280,7 @@ class _Connection(H11Protocol):
         self.transport = transport  # first: `fault` ends it
         self.pending_handshake = self.drop = None
         super().connection_made(transport)
-        self.client = self._address.host, self._address.port  # which behind a proxy is not the socket's peer
+        self.client = self._address.host, self._address.port  # with a proxy it is not the socket's peer
         if (tls := tls_of(transport)) is not None:
             tls.handshake_done(transport)
         self._deadline = self.loop.call_later(REQUEST_DEADLINE, transport.abort)

@@ -44,7 +44,7 @@ class Unsaved(NamedTuple):
 
     series: Sequence[SeriesRow]
     ended: Sequence[int]
-    """Ids of series that are no more."""
+    """Ids of series that were dropped."""
     rows: Sequence[Row]
     moved: Sequence[tuple[int, int, int]]
     """`step_s`, number and new time of rows that the store has: the clock was set back."""

@@ -92,7 +92,7 @@ _MEASURED = (
     _gauge("argon2_waiting", "Logins that wait for their secret to be checked."),
     _gauge("argon2_at_work", "Secrets that are checked now."),
     _histogram("argon2_seconds", "For one secret to be checked, its wait not counted."),
-    _histogram("revocation_seconds", "From a change in the store until every live connection was told."),
+    _histogram("revocation_seconds", "From a change in the store until every live connection knows of it."),
     _gauge("tokens_valid", "Tokens issued that have not expired, revoked ones among them."),
     # Of the devices that monitoring.toml names: `gateway.alerts.device_readings`
     _of_device(
@@ -146,7 +146,7 @@ _MEASURED = (
     _gauge("system_cpu_ratio", "How busy the processors of the machine are."),
     _gauge("system_load1", "Processes of the machine that run or want to, over a minute."),
     _gauge("system_memory_used_ratio", "How much of the machine's memory is in use."),
-    _gauge("system_memory_available_bytes", "Memory of the machine that can be had."),
+    _gauge("system_memory_available_bytes", "Memory of the machine that is available."),
     _gauge("data_disk_free_ratio", "How much of the disk of GATEWAY_DATA_DIR is free."),
     _gauge("data_disk_free_bytes", "Free bytes on the disk of GATEWAY_DATA_DIR."),
     Metric("cpu_percent", MetricType.GAUGE, "How busy the machine is.", scraped=False),

@@ -62,7 +62,7 @@ class Saves:
             self._log_change(part, one)
 
     async def run(self) -> None:
-        """Log what was held back while it changed to and fro, for ever."""
+        """Log the state of parts that changed too fast to be logged each time, for ever."""
         while True:
             await until_next_multiple_of(_LOOK_SECONDS)
             for name, part in self._parts.items():

@@ -1,4 +1,4 @@
-"""Files that must not be half there, and folders that only one process at a time may set up.
+"""Files that are there as a whole or not at all, and folders that only one process at a time may set up.
 
 For the few files that the gateway makes itself: the database, keys, certificates.
 """
@@ -45,7 +45,7 @@ def locked(folder: Path, *, seconds: float = 30.0) -> Iterator[None]:
             try:
                 yield
             finally:
-                with suppress(OSError):  # left behind it does no harm
+                with suppress(OSError):  # if it is left it does no harm
                     path.unlink()
             return
         finally:
@@ -115,8 +115,8 @@ def _is_file(path: Path, descriptor: int) -> bool:
 def write_new(path: Path, data: bytes, *, mode: int) -> None:
     """Make the file with all of `data` in it, on disk when this returns. Raises FileExistsError.
 
-    It appears under its name complete or not at all, and never over a file that is there. Whoever calls
-    holds the folder's lock.
+    It appears under its name complete or not at all, and never replaces a file. The caller holds the folder's
+    lock.
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already")
@@ -127,7 +127,7 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
     """Put a file with all of `data` in the place of one that is there, on disk when this returns.
 
     Whoever reads it sees the old or the new one, whole. It keeps its owner: an administrator's command must
-    not take the file away from the gateway's user. Whoever calls holds the folder's lock.
+    not take the file away from the gateway's user. The caller holds the folder's lock.
     """
     path = path.resolve(strict=True)  # a link stays one
     _write(path, data, mode=mode, owner=path.stat().st_uid)

@@ -32,7 +32,7 @@ def hold(data: Path, database: Path) -> Iterator[None]:
 
     Each has a lock of its own: a gateway with a different data folder may use a database in this one.
 
-    The file stays behind: what counts is the lock, which ends with the process however that ends.
+    The file stays: what counts is the lock, which ends with the process however that ends.
     """
     with ExitStack() as stack:
         make_folder(data)

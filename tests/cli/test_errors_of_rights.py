@@ -77,7 +77,7 @@ def test_keys_are_saved_though_the_store_is_closed(closed):
     code, out, err = closed.shell(f"{BARE}{command}", stdin=b"planted horse battery staple")
     assert code == 0, err
     assert "All keys are in backup.json" in out
-    assert "note: done, but no gateway will tell of it: the database" in err
+    assert "note: done, but there is no audit event of it: the database" in err
     assert f"user {ME} may not" in err
     assert (closed.folder / "backup.json").exists()
 

@@ -161,7 +161,7 @@ def test_keys_are_saved_though_the_store_is_lost(place):
         "gateway-admin keys export backup.json --passphrase-stdin", stdin=PASSPHRASE.encode()
     )
     assert code == 0
-    assert "note: done, but no gateway will tell of it" in err
+    assert "note: done, but there is no audit event of it" in err
     (place.folder / "data/gateway.db").unlink()
     place.shell("rm data/keys/*")
     code, _, err = place.shell(

@@ -64,7 +64,7 @@ class Follower(ABC):
             await self.follow(anyway=False)
 
     async def reload(self) -> str:
-        """Read the files now, whether they look the same or not; the answer is what is in force then."""
+        """Read the files now, changed or not. Return what is in force then, in words."""
         async with self._reading:
             await self.follow(anyway=True)
         return self.check()[1]

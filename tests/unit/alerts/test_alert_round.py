@@ -197,7 +197,7 @@ async def test_killed_at_any_second_after_it_is_over_its_end_is_told_once(house,
     await last.run(10)
     messages = house.arrived + after.arrived + last.arrived
     ends = {one.message_id: one.alerts[0].summary for one in messages if one.state.value == "resolved"}
-    assert list(ends.values()) == ["Silent. (The rule is no more.)" if removed else "Silent."]
+    assert list(ends.values()) == ["Silent. (The rule is no longer in force.)" if removed else "Silent."]
     assert (await house.store.alerts.states() == []) is removed
     await after.tasks.stop()
     await last.tasks.stop()
@@ -314,7 +314,7 @@ async def test_a_rule_that_is_removed_while_it_fires_ends_with_a_word(house):
     house.alerting.use([])
     await house.run(4)
     assert told(house) == [("firing", 1), ("resolved", 1)]
-    assert house.arrived[1].alerts[0].summary == "Silent. (The rule is no more.)"
+    assert house.arrived[1].alerts[0].summary == "Silent. (The rule is no longer in force.)"
     assert await house.store.alerts.states() == []
 
 

@@ -176,7 +176,7 @@ def kept(watch: Watch) -> list[Alert]:
             one.changed_at,
             one.value,
             one.times,
-            one.told,
+            one.notified,
         )
         for one in watch.states
     ]

@@ -696,7 +696,7 @@ def test_two_equal_binds_are_a_problem(mqtt, http, equal):
     (told,) = problems(gateway_mqtt_bind=mqtt, gateway_http_bind=http)
     assert "GATEWAY_MQTT_BIND" in told
     assert "GATEWAY_HTTP_BIND" in told
-    assert "can't both be had" in told
+    assert "can't both be listened at" in told
 
 
 def test_a_bind_that_equals_a_default_is_a_problem_too():

@@ -92,7 +92,7 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch, plain_receive
 
 
 async def test_who_is_there_has_to_show_a_certificate_that_is_believed(receiver: HttpReceiver, tls):
-    with pytest.raises(NotDelivered, match="its certificate is not believed"):
+    with pytest.raises(NotDelivered, match="its certificate is not trusted"):
         await post(receiver.url, b"{}", {}, private=True)
     assert receiver.posted == []
     assert (await post(receiver.url, b"{}", {}, private=True, ca_file=tls[1])).ok
@@ -101,7 +101,7 @@ async def test_who_is_there_has_to_show_a_certificate_that_is_believed(receiver:
 async def test_a_certificate_for_another_name_is_not_believed(monkeypatch, receiver: HttpReceiver, tls):
     names(monkeypatch, hooks="127.0.0.1")
     url = f"https://hooks.example.org:{receiver.port}/"
-    with pytest.raises(NotDelivered, match="its certificate is not believed"):
+    with pytest.raises(NotDelivered, match="its certificate is not trusted"):
         await post(url, b"{}", {}, private=True, ca_file=tls[1])
     assert receiver.posted == []
 
