@@ -84,10 +84,11 @@ async def add(
     actor: str,
     how: str = "added",
 ) -> Device:
-    """Add a device, which may log in from now on. `credential` is `secret_rules.hashed`.
+    """Add a device, which may log in from now on. `credential` is its secret's hash (`secret_rules.hashed`).
 
-    `how` is for the audit. Raises DeviceExists; Refused for an id or a label that is not allowed. Whether the
-    policy has the roles is not checked here (an import may bring both): `check_roles` does that.
+    `how` is a word for the audit event. Raises DeviceExists; Refused for an id or a label that is not
+    allowed. Whether the policy has the roles is not checked here (an import may bring both): `check_roles`
+    does that.
     """
     check_names(device_id, labels)
     async with store.transaction() as tx:

@@ -1,6 +1,6 @@
-"""The round of the alerts, once a second: look, record, group, keep, deliver.
+"""The round of the alerts, once a second: evaluate rules, record what changed, group it, save it, deliver it.
 
-Owns the order of these. A message is kept first and then delivered, so that a SIGKILL at any moment neither
+Owns the order of these. A message is saved first and then delivered, so that a SIGKILL at any moment neither
 loses it nor sends it under two ids.
 """
 
@@ -75,10 +75,10 @@ class Alerting:
         """Alerts that are over, until people are notified of it; also those whose rule is gone."""
         self._last = clocks.steady()
         self._seen: object = None
-        """The news at the last look."""
+        """What `Clocks.news` gave in the last round."""
         self._looks = 0
         self._left_out: frozenset[str] = frozenset()
-        """Rules of which alerts were left out at the last look."""
+        """Rules of which there was no room for some alerts in the last round."""
 
     def use(self, rules: Sequence[Rule]) -> None:
         """These rules are in force from now on."""
@@ -135,7 +135,7 @@ class Alerting:
         before, self._seen = self._seen, self._clocks.news() if self._clocks.news is not None else None
         return self._seen is None or self._seen != before
 
-    def _sort(self, changes: Changes, steady: int) -> None:
+    def _sort(self, changes: Changes, steady_ms: int) -> None:
         """Group what people are to be notified of: what has changed, and what is no longer silenced."""
         for alert in changes.fired:
             if self._ended.pop(alert.key, None) is None:
@@ -147,23 +147,23 @@ class Alerting:
         for alert in changes.resolved:
             self._unannounced.discard(alert.key)
             if alert.notified or self._grouping.waits(State.FIRING, alert.key):
-                self._announce_end(alert, steady)
+                self._announce_end(alert, steady_ms)
         for key in self._unannounced:
             fires = self._states.find(key)
             if fires is None or self._silences.fit(fires.rule, dict(fires.labels)):
                 self._grouping.drop(State.FIRING, key)
             else:
-                self._grouping.add(State.FIRING, fires, steady)
+                self._grouping.add(State.FIRING, fires, steady_ms)
 
-    def _announce_end(self, alert: Alert, steady: int) -> None:
+    def _announce_end(self, alert: Alert, steady_ms: int) -> None:
         note = "" if self._states.has_rule(alert.rule) else _REMOVED
-        self._grouping.add(State.RESOLVED, alert, steady, note=note)
+        self._grouping.add(State.RESOLVED, alert, steady_ms, note=note)
         if self._grouping.waits(State.RESOLVED, alert.key):
             self._ended[alert.key] = alert
 
-    async def _send(self, steady: int) -> None:
+    async def _send(self, steady_ms: int) -> None:
         addressed: list[tuple[str, Message]] = []
-        for state, group in self._grouping.take(steady):
+        for state, group in self._grouping.take(steady_ms):
             message = message_of(state, list(group.values()), node=self._node, at=self._clocks.now())
             addressed += self._deliveries.addressed(message).items()
             if state is State.FIRING:

@@ -53,9 +53,9 @@ class _Worker:
     attempts: Counter[str] = field(default_factory=Counter)
     more: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0
-    """In a row."""
+    """How many there were in a row."""
     logged: str = ""
-    """The reason for which it fails, as it was logged last."""
+    """The reason for which it fails that was logged last; empty while it works."""
     task: Task | None = None
 
 
@@ -152,7 +152,7 @@ class Deliveries:
         try:
             async with asyncio.timeout(
                 2 * SECONDS_MAX
-            ):  # a channel has its own bound; this holds for any fault
+            ):  # a channel has its own bound; this is for a fault in it
                 await worker.channel.send(message)
         except (NotDelivered, TimeoutError) as error:
             return self._failed(worker, message, str(error) or "no answer in time")

@@ -44,7 +44,6 @@ STATUS = {
 _SHORT = (0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Bounds of a histogram's buckets in seconds: for one message there and back."""
 _LONG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-
 """The same, for a hash, and for a change to reach all connections."""
 _FIRST_SECONDS = 2.0
 """Before the first look: by then all was checked once, the bus too, and what is not known is a fault."""
@@ -56,7 +55,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What is measured."""
+    """The parts whose numbers are read."""
 
     context: Context
     plane: DataPlane
@@ -105,7 +104,7 @@ class PassedByQos:
 
 
 class Measuring:
-    """Reads all numbers, again and again."""
+    """Reads the numbers of all metrics, again and again."""
 
     def __init__(self, parts: Parts, durations: Durations, history: History) -> None:
         self._parts = parts
@@ -141,7 +140,7 @@ class Measuring:
         await RoundTripSamples(self._parts.plane.registry, self._durations.device_round_trip.observe).run()
 
     async def look(self) -> None:
-        """Read all numbers, and keep them."""
+        """Read the numbers of all metrics, and add them to the history."""
         parts = self._parts
         parts.system.look()
         self._census = await count_connections(parts.plane.registry)

@@ -27,6 +27,7 @@ _ECHO_DEADLINE = 0.5
 _FRESH = 1.0
 """Seconds for which a finding is given again, without asking the bus."""
 _PACKET_MAX = 65_536
+"""Bytes of the longest packet that the probe reads whole."""
 _SILENT = "no answer in time"
 
 _log = get_logger()

@@ -35,6 +35,7 @@ _SPAN = re.compile(r"[0-9]{1,6}[smhd]")
 _LOOK_SECONDS = 0.3
 """Between two looks for new entries."""
 _ENTRIES_MAX = 10_000
+"""Entries that one call may ask for."""
 
 
 def tail(

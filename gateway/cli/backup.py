@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.config import Settings
 
 _SHOWN = 10
+"""Names that are printed of a list; --json has all."""
 
 
 def backup(

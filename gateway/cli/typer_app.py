@@ -26,6 +26,7 @@ _LOOKS: dict[str, Any] = {
     "pretty_exceptions_show_locals": False,
 }
 _INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 Command: TypeAlias = Callable[..., None]
 
 

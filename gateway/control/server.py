@@ -40,9 +40,9 @@ _REQUEST_SECONDS = 5.0
 _READ_SECONDS = 30.0
 """Seconds for a reader to take what was written for it."""
 _ITEMS_TOGETHER = 64
-"""Items made and written in one go: about a millisecond."""
+"""Items made and written before others have their turn: about a millisecond of work."""
 _BUFFER = 65_536
-"""Bytes written ahead of a reader."""
+"""Bytes that may be written ahead of what a reader has read."""
 _SUDO_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 _log = get_logger()

@@ -18,6 +18,7 @@ NAME = "control.sock"
 _ADDRESS_MAX = 103
 """Bytes: macOS has room for 104 with the NUL at the end, Linux for 108."""
 _BACKLOG = 16
+"""Connections that wait in the kernel until they are accepted."""
 
 
 @contextmanager

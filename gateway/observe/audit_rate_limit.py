@@ -32,6 +32,7 @@ PER_PLACE_MAX = 100
 PLACES_MAX = 1_000
 """Places that are counted one by one; the strangers of all others count as one place."""
 _MINUTE = 60_000
+"""Milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ FINE_SLOTS = 360
 MINUTE_SLOTS = 1_440
 """Samples in each ring: an hour and a day."""
 SERIES_MAX = 450
+"""Series, of all metrics together."""
 
 _EARLY_MS = 9_000
 """A sample that comes sooner than this after the last one replaces it, so that the fine ring spans an

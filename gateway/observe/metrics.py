@@ -1,4 +1,4 @@
-"""How the metrics are read: by Prometheus, and by the history.
+"""How the numbers of the metrics are read, for Prometheus and for the history.
 
 Owns where the number of each name in the catalogue comes from. Numbers are read when somebody
 asks: counters are plain integers that the data path increments, 30 ns each. Must not know who counts.
@@ -47,7 +47,7 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-        """The sum of all."""
+        """The sum of all values."""
 
     def observe(self, value: float) -> None:
         """Count one more."""
@@ -56,7 +56,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """How many values there were."""
         return sum(self.counts)
 
     def buckets(self) -> list[tuple[str, float]]:
@@ -73,7 +73,7 @@ Read: TypeAlias = Callable[[], Numbers]
 
 
 class Metrics:
-    """Where the number of each name comes from."""
+    """All metrics, and where the number of each comes from."""
 
     def __init__(self, counters: Counters) -> None:
         self._catalogue = catalogue()

@@ -24,8 +24,8 @@ OF_A_PLACE = 200
 OF_ALL = 2_500
 """Entries of all devices together; and as many of all strangers."""
 _REASON_MAX = 300
-"""Characters."""
 _TOPIC_MAX = 256
+"""Characters that are kept of a reason and of a topic."""
 
 Key = tuple[str, str, str, str]
 """Device, host, kind, reason."""

@@ -35,7 +35,7 @@ _SERVERS = "the server's certificate"
 _RSA_BITS = 2_048  # what old devices have memory for; what RSA is there for
 _SKEW = timedelta(days=1)  # devices without a clock of their own are often a little early
 _Signer = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-_DNS_NAME_LONGEST = 253
+_DNS_NAME_LONGEST = 253  # characters
 _DNS_NAME = re.compile(
     r"(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 )
