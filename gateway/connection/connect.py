@@ -252,20 +252,20 @@ def count_holdings(connect: Connect, authorizer: Authorizer, context: Context) -
     Raises ConnectRefused when there is no room for the session, or for the message of a will.
     """
     limits = authorizer.limits
-    holder = ConnectionHoldings(context.holdings, authorizer.identity.device_id)
+    holdings = ConnectionHoldings(context.holdings, authorizer.identity.device_id)
     now = context.now() // 1_000
-    if not holder.count_session(connect.client_id, session_lifetime(connect), limits.sessions, now):
+    if not holdings.count_session(connect.client_id, session_lifetime(connect), limits.sessions, now):
         context.counters.holdings_refused[Kind.SESSION] += 1
         report = refused_session(_NO_ROOM_SESSION)
         raise ConnectRefused(_NO_ROOM_SESSION, Reason.QUOTA_EXCEEDED, report)
     will = connect.will
     # A will without a payload takes no room. Nor does it free any: it may never be published.
-    if will and will.retain and will.payload and not holder.retain(will.topic, limits.retained_topics):
-        holder.refused()
+    if will and will.retain and will.payload and not holdings.retain(will.topic, limits.retained_topics):
+        holdings.refused()
         context.counters.holdings_refused[Kind.RETAINED] += 1
         report = refused_will(NO_ROOM_RETAINED, will.topic.decode())
         raise ConnectRefused(NO_ROOM_RETAINED, Reason.QUOTA_EXCEEDED, report)
-    return holder
+    return holdings
 
 
 def session_lifetime(connect: Connect) -> int:

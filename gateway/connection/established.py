@@ -58,7 +58,7 @@ class EstablishedConnection:
         "downstream",
         "from_bus_early",
         "heartbeat",
-        "holder",
+        "holdings",
         "leaving_ticks",
         "planned_end",
         "seconds_since_recorded",
@@ -75,21 +75,21 @@ class EstablishedConnection:
         authorizer: Authorizer,
         *,
         reports: Reports,
-        holder: ConnectionHoldings,
+        holdings: ConnectionHoldings,
     ) -> None:
         """`reports` is where `authorizer` puts its reports, too."""
         self._context = context
         self.terms = terms
         self.device = device
         """As the store has it: without the narrower rights of a token."""
-        self.holder = holder
+        self.holdings = holdings
         self.from_bus_early = bytearray()
         """While opening: as much of the CONNACK as has come."""
         self._reports = reports
         self.authorizer = authorizer
         budget = self._budget = context.budgets.join(device.device_id, authorizer.limits)
         subscriptions = self.subscriptions = Subscriptions(
-            context, terms.version, reports, holder, budget, filters_min=0 if terms.mqtt31 else 1
+            context, terms.version, reports, holdings, budget, filters_min=0 if terms.mqtt31 else 1
         )
         self._meter = budget.from_device
         from_device, from_bus = Ledger(), Ledger()
@@ -99,7 +99,7 @@ class EstablishedConnection:
             terms,
             authorizer=authorizer,
             subscriptions=subscriptions,
-            holder=holder,
+            holdings=holdings,
             heartbeat=self.heartbeat,
             ledger=from_device,
             other_ledger=from_bus,
@@ -144,7 +144,7 @@ class EstablishedConnection:
         """The bus accepted the CONNECT: apply the limits that its CONNACK names."""
         properties = connack.properties
         lifetime = find_number(properties, PropertyId.SESSION_EXPIRY_INTERVAL, -1) if properties else -1
-        self.holder.established(
+        self.holdings.established(
             session_present=connack.session_present, lifetime=None if lifetime < 0 else lifetime
         )
         self.upstream.aliases.alias_max = find_number(properties, PropertyId.TOPIC_ALIAS_MAXIMUM, 0)
@@ -362,8 +362,8 @@ class EstablishedConnection:
         self._budget.connections -= 1
         self.subscriptions.release()
         self._passed.count()
-        self.holder.end(self._context.now() // 1_000)
-        self.holder.remove_publisher(self.upstream)
+        self.holdings.end(self._context.now() // 1_000)
+        self.holdings.remove_publisher(self.upstream)
         self._reports.tick()
         return [*self._reports.pending]
 

@@ -167,13 +167,13 @@ class Opening:
             packet, reports = bus_connect(connect, terms, authorizer, self._context)
             encoded = encode_connect(packet)
             check_sealed_will(len(encoded), terms, self._context)
-            holder = count_holdings(packet, authorizer, self._context)
+            holdings = count_holdings(packet, authorizer, self._context)
         except ConnectRefused as error:
             return self._refuse(error.reason, str(error), error.report or refused_connect(error))
         except MqttError as error:
             return self._broken(error, refused_connect(error))
         self._established = EstablishedConnection(
-            self._context, terms, event.device, authorizer, reports=reports_kept, holder=holder
+            self._context, terms, event.device, authorizer, reports=reports_kept, holdings=holdings
         )
         # Password and will are not kept for the life of the connection.
         self._connect = self._device = None
@@ -224,7 +224,7 @@ class Opening:
 
     def _refused_by_bus(self, connack: Connack, raw: bytes) -> Ended:
         established = self.established
-        established.holder.refused()
+        established.holdings.refused()
         version = established.terms.version
         will = established.terms.will is not None and self._context.bus_accepted_credentials
         code, why = refusal_of_bus(connack.code, version, for_its_will=will)
@@ -234,7 +234,7 @@ class Opening:
     def bus_unavailable(self, event: BusUnavailable) -> Result:
         """The bus could not be reached, or did not answer."""
         if not event.connect_sent:
-            self.established.holder.refused()
+            self.established.holdings.refused()
         return self._refuse(Reason.SERVER_UNAVAILABLE, "the bus can't be reached")
 
     # Other endings. The bus may have the CONNECT already, and the will with it: it gets a DISCONNECT.

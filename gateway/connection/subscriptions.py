@@ -94,7 +94,7 @@ class Subscriptions:
         "_context",
         "_filters",
         "_filters_min",
-        "_holder",
+        "_holdings",
         "_kept_codes",
         "_own",
         "_own_size",
@@ -111,7 +111,7 @@ class Subscriptions:
         context: Context,
         version: Version,
         reports: Reports,
-        holder: ConnectionHoldings,
+        holdings: ConnectionHoldings,
         budget: Budget,
         *,
         filters_min: int = 1,
@@ -122,7 +122,7 @@ class Subscriptions:
         self._budget_share = 0
         self._filters_min = filters_min
         self._context = context
-        self._holder = holder
+        self._holdings = holdings
         self._version = version
         self._reports = reports
         self._filters: frozenset[bytes] | set[bytes] = NONE
@@ -216,7 +216,7 @@ class Subscriptions:
                 or own_size > _OWN_BYTES_MAX
                 or self._is_full(one.filter, limits)
             )
-            if full or not (is_own or self._holder.subscribe(one.filter, most_filters)):
+            if full or not (is_own or self._holdings.subscribe(one.filter, most_filters)):
                 self._context.counters.holdings_refused[Kind.SUBSCRIPTION] += 1
                 reason = too_many_filters(limits, self._context.counters)
                 self._reports.add(
@@ -241,13 +241,13 @@ class Subscriptions:
     def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
         """Whether the device, over all its connections, may have no more filters than it has."""
         most_filters = limits.subscriptions_in_all
-        if most_filters is None or self._holder.has(topic_filter):
+        if most_filters is None or self._holdings.has(topic_filter):
             return False
-        return self._holder.filters_kept + self._budget.filters >= most_filters
+        return self._holdings.filters_kept + self._budget.filters >= most_filters
 
     def _count(self) -> None:
         """Have the device's budget count the filters that `ConnectionHoldings` does not count."""
-        count = len(self._own) if self._holder.keeps else len(self._filters)
+        count = len(self._own) if self._holdings.keeps else len(self._filters)
         self._budget.filters += count - self._budget_share
         self._budget_share = count
 
@@ -307,7 +307,7 @@ class Subscriptions:
             else:
                 codes.append(_OF_BUS)
                 for_the_bus.append(one)
-                self._holder.unsubscribe(one)
+                self._holdings.unsubscribe(one)
         if isinstance(self._filters, set):
             self._filters.difference_update(map(_key, packet.filters))
             self._count()

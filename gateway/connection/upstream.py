@@ -68,7 +68,7 @@ class Upstream(Relay):
         "_context",
         "_ended_here",
         "_heartbeat",
-        "_holder",
+        "_holdings",
         "_subscriptions",
         "_terms",
         "aliases",
@@ -83,19 +83,19 @@ class Upstream(Relay):
         *,
         authorizer: Authorizer,
         subscriptions: Subscriptions,
-        holder: ConnectionHoldings,
+        holdings: ConnectionHoldings,
         heartbeat: Heartbeat,
         ledger: Ledger,
         other_ledger: Ledger,
         meter: Meter,
     ) -> None:
-        """`holder` counts what this connection leaves on the bus, `other_ledger` is that of `Downstream`."""
+        """`holdings` counts what this connection leaves on the bus; `other_ledger` is of `Downstream`."""
         super().__init__(terms.version, ledger, other_ledger, authorizer.limits.packet_size, meter)
         self._context = context
         self._terms = terms
         self._authorizer = authorizer
         self._subscriptions = subscriptions
-        self._holder = holder
+        self._holdings = holdings
         self._heartbeat = heartbeat
         self.retained_verdicts = {}  # of counted topics only: see `_count_retained`
         self.aliases = TopicAliases()
@@ -207,9 +207,9 @@ class Upstream(Relay):
         except MqttError:
             return  # the bus refuses the packet: the session keeps the lifetime it had
         if lifetime is not None:
-            if lifetime and not self._holder.lifetime:
+            if lifetime and not self._holdings.lifetime:
                 raise ProtocolError("a Session Expiry Interval where the CONNECT had none")
-            self._holder.lifetime = lifetime
+            self._holdings.lifetime = lifetime
 
     def _pubrel(self, data: bytes, body_at: int, end: int) -> bytes | None:
         packet_id = decode_packet_id(data, body_at, end) if self._ended_here else 0
@@ -264,9 +264,9 @@ class Upstream(Relay):
     def _count_retained(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
         """Count a retained topic, or forget it if `size` is 0. False: the device has as many as it may."""
         if not size:
-            self.meter.effort += self._holder.clear(topic) // _UNCOUNTED_PER_PACKET * EFFORT_TAKEN_APART
+            self.meter.effort += self._holdings.clear(topic) // _UNCOUNTED_PER_PACKET * EFFORT_TAKEN_APART
         elif topic not in self.retained_verdicts:
-            if not self._holder.retain(topic, self._authorizer.limits.retained_topics, self):
+            if not self._holdings.retain(topic, self._authorizer.limits.retained_topics, self):
                 return False
             keep(self.retained_verdicts, topic, cached)
         return True

@@ -85,8 +85,8 @@ class Alerts:
         """
         async with self._transactions.transaction(write=True) as connection:
             columns = alert_states.c
-            # One statement for all, here and below: each costs turns of the event loop, and nobody else can
-            # write until the last is done.
+            # One statement for all, here and below: each costs iterations of the event loop, and nobody else
+            # can write until the last is done.
             if gone:
                 its = columns.rule == bindparam("its_rule"), columns.labels == bindparam("its_labels")
                 rows = [{"its_rule": rule, "its_labels": labels} for rule, labels in gone]

@@ -88,8 +88,8 @@ class Database:
     def read(self, work: Callable[[Transactions], Coroutine[Any, Any, _T]]) -> _T:
         """What `work` reads, without an event loop: it blocks, and may wait for nothing but the database.
 
-        By `transaction` of `AsyncDatabase`, each statement takes several turns of the loop,
-        and while somebody floods the gateway a turn may take a tenth of a second. Raises StoreError.
+        By `transaction` of `AsyncDatabase`, each statement takes several iterations of the loop,
+        and while somebody floods the gateway one may take a tenth of a second. Raises StoreError.
         """
         with self._explaining(), self._blocking.connect() as connection:
             return done_at_once(work, connection)

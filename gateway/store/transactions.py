@@ -24,8 +24,8 @@ class Transactions(Protocol):
     async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
         """Do `work`, which waits for nothing but the database, in one transaction that writes.
 
-        The same as by `transaction`, where each statement is several turns of the loop and of a thread: this
-        is one, for what is done again and again.
+        The same as by `transaction`, where each statement takes several iterations of the loop and of a
+        thread: this takes one, for what is done again and again.
         """
         ...
 

@@ -40,6 +40,7 @@ REPLACED = {
     "instances": "representative cases",
     "introduction": "startup banner",
     "judge": "authorizer",
+    "judged": "decided",
     "lies": "is readable",
     "link": "device side, bus side",
     "meanings": "resolved topics",
@@ -172,6 +173,25 @@ def constants(path: Path) -> Iterator[str]:
 
 def test_the_name_of_a_bound_ends_in_max_or_min():
     found = {(path, name) for path in SOURCES for name in constants(path) if BOUND_MISNAMED.fullmatch(name)}
+    assert found == set()
+
+
+WORN_OUT = {
+    r"judg(e|es|ed|ing)": "decide, refuse, check",
+    r"turns? of (the )?(event )?loop": "iteration",
+    r"fruitless": "unproductive",
+}
+"""What no docstring and no comment says any more, and what is said instead."""
+
+
+def test_no_text_says_a_word_that_was_replaced():
+    texts = {path: prose(path) for path in SOURCES}
+    found = {
+        (path, instead)
+        for path, text in texts.items()
+        for words, instead in WORN_OUT.items()
+        if re.search(rf"\b{words}\b", text, re.IGNORECASE)
+    }
     assert found == set()
 
 

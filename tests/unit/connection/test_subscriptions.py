@@ -34,8 +34,8 @@ ASKED = st.lists(
 def subscriptions(version, **limits):
     world = context(policy(**limits))
     identity = Identity(LAMP.device_id, LAMP.roles, LAMP.labels, "c")
-    holder, budget = ConnectionHoldings(world.holdings, LAMP.device_id), Budget(Limits(), ProcessWork())
-    return Subscriptions(world, version, Reports(), holder, budget), Authorizer(world, identity, Reports())
+    holdings, budget = ConnectionHoldings(world.holdings, LAMP.device_id), Budget(Limits(), ProcessWork())
+    return Subscriptions(world, version, Reports(), holdings, budget), Authorizer(world, identity, Reports())
 
 
 def body_of(packet):
