@@ -29,7 +29,7 @@ RUN_PACKETS = 4_096
 or short PUBACKs: they pass without being decoded, and each costs next to nothing."""
 ITERATION_EFFORT = 4_000
 """Effort of all connections in one iteration of the event loop; above it devices take turns."""
-EFFORT_TAKEN_APART = 10
+EFFORT_DECODED = 10
 """For a packet that is decoded and decided about; beside that, one for every 4,096 bytes of it."""
 EFFORT_FILTER = 30
 """For each filter of a SUBSCRIBE: it is decided by the rules, counted, recorded, and perhaps reported."""

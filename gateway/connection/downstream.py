@@ -21,7 +21,7 @@ from gateway.connection.device_budgets import (
 )
 from gateway.connection.one_way_relay import Relay, rebuilt
 from gateway.connection.packet_ids import PacketIds, with_id, without_id
-from gateway.connection.process_context import NONE, Context
+from gateway.connection.process_context import EMPTY_SET, Context
 from gateway.connection.process_counters import TO_DEVICES
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
@@ -81,7 +81,7 @@ class Downstream(Relay):
         self._reports = reports
         self._heartbeat = heartbeat
         # QoS 2: packet ids whose PUBREC to the bus was ours, so their PUBCOMP is ours too.
-        self._swallowed: PacketIds = NONE
+        self._swallowed: PacketIds = EMPTY_SET
         self.bus_disconnect_reason: int = Reason.SUCCESS
         """The reason code of the bus's DISCONNECT, once it came."""
         self.plain_size = terms.delivered_max_size

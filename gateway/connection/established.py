@@ -130,7 +130,7 @@ class EstablishedConnection:
 
     @property
     def identity(self) -> Identity:
-        """Whom the rules are asked for: the device, with the rights of its token."""
+        """What the rules are asked with: the device, its client id, and the rights of its token."""
         return self.authorizer.identity
 
     @property
@@ -264,7 +264,7 @@ class EstablishedConnection:
         """It is its turn again: process a slice of what waits, in both directions."""
         commands: list[Command] = []
         if self.upstream.unprocessed is not None and self._meter.is_exceeded:
-            commands.append(PauseDevice())  # else what waits grows by a chunk for each turn in vain
+            commands.append(PauseDevice())  # it could do nothing in its turns before the next tick
         elif self.upstream.unprocessed is not None:
             result = self.device_bytes(_NOTHING_NEW_FROM_DEVICE)
             if isinstance(result, SaidGoodbye | Fault) and self.downstream.waits:

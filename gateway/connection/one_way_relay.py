@@ -18,8 +18,8 @@ from abc import ABC, abstractmethod
 
 from gateway.connection.device_budgets import (
     EFFORT_CACHED,
+    EFFORT_DECODED,
     EFFORT_SEALED,
-    EFFORT_TAKEN_APART,
     RUN_PACKETS,
     SLICE_EFFORT,
     Meter,
@@ -265,7 +265,7 @@ class Relay(FastPath, ABC):
                     if not self.skip_oversized(chunk, pos, body_at, end):
                         self._keep(chunk, pos, end - pos + 1)
                         break
-                    meter.effort += EFFORT_TAKEN_APART
+                    meter.effort += EFFORT_DECODED
                     replacement: bytes | None = b""
                     if nxt > end:
                         self._skip = nxt - end
@@ -281,7 +281,7 @@ class Relay(FastPath, ABC):
                     replacement = self._by_cached_verdict(chunk, pos, body_at, nxt)
                     if replacement is _NOT_CACHED:
                         # One more for every 4,096 bytes.
-                        meter.effort += EFFORT_TAKEN_APART + (nxt - pos >> 12)
+                        meter.effort += EFFORT_DECODED + (nxt - pos >> 12)
                         replacement = self.handle(chunk, pos, body_at, nxt)
                         if replacement is UNFINISHED:
                             break

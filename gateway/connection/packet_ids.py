@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from gateway.connection.process_context import NONE
+from gateway.connection.process_context import EMPTY_SET
 
 PacketIds: TypeAlias = frozenset[int] | set[int]
 
@@ -26,4 +26,4 @@ def without_id(ids: PacketIds, packet_id: int) -> PacketIds:
     if isinstance(ids, frozenset):
         return ids
     ids.discard(packet_id)
-    return ids or NONE
+    return ids or EMPTY_SET

@@ -19,7 +19,7 @@ from gateway.policy.engine.limits import ANY_SIZE
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import OnDeniedWill, OnDeny
 
-NONE: frozenset[Never] = frozenset()
+EMPTY_SET: frozenset[Never] = frozenset()
 """The empty set of every connection that has nothing to remember: each of its own would take 216 bytes."""
 
 

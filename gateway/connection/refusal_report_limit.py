@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 
 from gateway.connection.audit_vocabulary import Kind, Outcome, Report, left_out
-from gateway.connection.process_context import NONE
+from gateway.connection.process_context import EMPTY_SET
 
 PER_SECOND = 500
 """Reports of one second that are made one by one, of all kinds together."""
@@ -33,7 +33,7 @@ class Reports:
         # Made when they are needed: most connections are never refused anything.
         self._made: Counter[Kind] | None = None
         """Reports made in this second, by kind."""
-        self._roots: frozenset[tuple[str, str]] = NONE
+        self._roots: frozenset[tuple[str, str]] = EMPTY_SET
         self._left_out: Counter[tuple[Kind, Outcome]] | None = None
         """Reports only counted in this second, by kind and outcome."""
 
@@ -65,7 +65,7 @@ class Reports:
         """A second has passed, or the connection ends: report how many were only counted."""
         if self._made is not None:
             self._made = None
-            self._roots = NONE
+            self._roots = EMPTY_SET
         if self._left_out is not None:
             self.pending += [left_out(*what, count) for what, count in self._left_out.items()]
             self._left_out = None

@@ -13,10 +13,10 @@ from itertools import islice
 from gateway.connection.audit_vocabulary import refused_subscribe
 from gateway.connection.authorizer import Authorizer
 from gateway.connection.bus_holdings import ConnectionHoldings, Kind
-from gateway.connection.device_budgets import EFFORT_TAKEN_APART, SLICE_EFFORT, Budget
+from gateway.connection.device_budgets import EFFORT_DECODED, SLICE_EFFORT, Budget
 from gateway.connection.limit_reports import too_many_filters
 from gateway.connection.one_way_relay import UNFINISHED
-from gateway.connection.process_context import NONE, Context
+from gateway.connection.process_context import EMPTY_SET, Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.mqtt.data_types import Reader, decode_utf8
 from gateway.mqtt.decode import decode_packet_id, decode_subscribe, decode_unsubscribe
@@ -125,7 +125,7 @@ class Subscriptions:
         self._holdings = holdings
         self._version = version
         self._reports = reports
-        self._filters: frozenset[bytes] | set[bytes] = NONE
+        self._filters: frozenset[bytes] | set[bytes] = EMPTY_SET
         # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
         self._own: dict[str, bytes] = {}
         self._own_size = 0
@@ -283,7 +283,7 @@ class Subscriptions:
     @property
     def effort(self) -> int:
         """What `identifiers` costs, in effort (`gateway.connection.device_budgets`)."""
-        return self._own_size // _OWN_BYTES_PER_PACKET * EFFORT_TAKEN_APART
+        return self._own_size // _OWN_BYTES_PER_PACKET * EFFORT_DECODED
 
     def identifiers(self, topic: str) -> bytes:
         """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""

@@ -12,8 +12,8 @@ from gateway.connection.bus_pings import Heartbeat
 from gateway.connection.commands import Call, Command, Reauthenticate
 from gateway.connection.connect import NO_ROOM_RETAINED, TOKEN_METHOD, Terms
 from gateway.connection.device_budgets import (
+    EFFORT_DECODED,
     EFFORT_SEALED,
-    EFFORT_TAKEN_APART,
     HEADER_BYTES_FREE,
     Meter,
     header_effort,
@@ -21,7 +21,7 @@ from gateway.connection.device_budgets import (
 from gateway.connection.limit_reports import refused_length
 from gateway.connection.one_way_relay import Relay
 from gateway.connection.packet_ids import PacketIds, with_id, without_id
-from gateway.connection.process_context import NONE, Context
+from gateway.connection.process_context import EMPTY_SET, Context
 from gateway.connection.process_counters import FROM_DEVICES
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
@@ -57,6 +57,7 @@ device subscribed to answers: each is matched with those filters (`Subscriptions
 _UNCOUNTED_PER_PACKET = 8
 """Connections of the device that `uncount` a cleared topic for the effort of one packet."""
 _ALIAS = frozenset({PropertyId.TOPIC_ALIAS})
+"""The properties that a PUBLISH loses when it is sealed."""
 
 
 class Upstream(Relay):
@@ -100,7 +101,7 @@ class Upstream(Relay):
         self.retained_verdicts = {}  # of counted topics only: see `_count_retained`
         self.aliases = TopicAliases()
         # QoS 2: packet ids whose PUBREC was ours, so their PUBCOMP is ours too.
-        self._ended_here: PacketIds = NONE
+        self._ended_here: PacketIds = EMPTY_SET
         self.requests: list[Command] = []
         """What the device asks of the gateway itself. Whoever takes them empties the list."""
         self.renewable = terms.enhanced
@@ -110,7 +111,7 @@ class Upstream(Relay):
 
     @property
     def unanswered(self) -> bool:
-        """Whether the bus has a QoS 1 or 2 handshake to go on with, or a (UN)SUBSCRIBE to answer."""
+        """Whether the bus has a handshake at QoS 1 or 2 to finish, or a (UN)SUBSCRIBE to answer."""
         ledger = self.ledger
         return (
             ledger.acked1 < ledger.passed1
@@ -158,7 +159,7 @@ class Upstream(Relay):
         if kind == PacketType.SUBSCRIBE:
             return self._subscriptions.subscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.UNSUBSCRIBE:
-            self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * EFFORT_TAKEN_APART
+            self.meter.effort += (end - body_at) // _BYTES_PER_FILTER * EFFORT_DECODED
             return self._subscriptions.unsubscribe(data, body_at, end, self._authorizer, self.answers)
         if kind == PacketType.PINGREQ:
             self._heartbeat.device_pinged()
@@ -264,7 +265,7 @@ class Upstream(Relay):
     def _count_retained(self, cached: CachedVerdict, topic: bytes, size: int) -> bool:
         """Count a retained topic, or forget it if `size` is 0. False: the device has as many as it may."""
         if not size:
-            self.meter.effort += self._holdings.clear(topic) // _UNCOUNTED_PER_PACKET * EFFORT_TAKEN_APART
+            self.meter.effort += self._holdings.clear(topic) // _UNCOUNTED_PER_PACKET * EFFORT_DECODED
         elif topic not in self.retained_verdicts:
             if not self._holdings.retain(topic, self._authorizer.limits.retained_topics, self):
                 return False

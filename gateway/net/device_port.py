@@ -60,8 +60,11 @@ class DevicePort:
             proxies=proxies,
         )
         self._phase = 0
+        """The part of the second whose connections got their tick last."""
         self._rounds = Rounds(1 / _TICK_PHASES, 1.0)
+        """Wakes `tick` for each part of a second, or once a second while there are no connections."""
         self._next_phase = 0
+        """The part that the last accepted connection was put in."""
         self._clock_ahead = 0
         """Unix time less the loop's clock, in milliseconds, at the last look."""
         self._newest = 0.0

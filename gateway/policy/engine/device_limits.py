@@ -53,7 +53,7 @@ NOT_IN_ROLES = {
 """Those of limits.toml that no role may set, and why."""
 
 _EFFORT_OF_A_MESSAGE = 10
-"""Units of effort that a message may cost when it has to be taken apart."""
+"""Units of effort that a message may cost when it has to be decoded."""
 _EFFORT_MIN = 10_000
 """Units of effort per second, about a hundredth of a second of work: a device that may send few messages may
 still subscribe, and seal a large payload."""

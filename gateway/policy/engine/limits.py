@@ -28,7 +28,7 @@ class Limits:
     """Longest MQTT packet from or to a device, in bytes, including its fixed header."""
     messages_per_second: int = 100_000
     """PUBLISH packets and acknowledgements from one device, over all its connections. Above it reading
-    pauses; nothing is dropped. A packet that has to be taken apart (SUBSCRIBE, QoS 2, a refused or a new
+    pauses; nothing is dropped. A packet that has to be decoded (SUBSCRIBE, QoS 2, a refused or a new
     topic) counts as at least ten; one that is sealed or opened, as five plus one per 256 bytes."""
     bytes_per_second: int = 134_217_728
     """Bytes from one device, over all its connections. Above it reading pauses."""

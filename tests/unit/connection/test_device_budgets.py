@@ -10,8 +10,8 @@ from harness.playbook import LAMP, NOW, connack, context, established, limited, 
 
 from gateway.connection.commands import AwaitTurn, Close, PauseDevice, SendToBus, SendToDevice
 from gateway.connection.device_budgets import (
+    EFFORT_DECODED,
     EFFORT_FILTER,
-    EFFORT_TAKEN_APART,
     ITERATION_EFFORT,
     RUN_PACKETS,
     SLICE_EFFORT,
@@ -65,7 +65,7 @@ def test_no_chunk_costs_more_than_a_slice_whatever_it_holds(flood):
     commands = connection.receive(DeviceBytes(flood))
     assert commands[-1] in (AwaitTurn(), PauseDevice())
     # One packet may go over it.
-    assert 0 < work.done < SLICE_EFFORT + 20 * EFFORT_FILTER + EFFORT_TAKEN_APART + len(flood) // 2_048
+    assert 0 < work.done < SLICE_EFFORT + 20 * EFFORT_FILTER + EFFORT_DECODED + len(flood) // 2_048
     assert work.done >= min(SLICE_EFFORT, RUN_PACKETS >> 3)
 
 
@@ -158,12 +158,12 @@ def test_connections_of_a_device_share_its_second():
     links = [established(world, keep_alive=0).connection for _ in range(20)]
     flood = DENIED * 20
     answered = sum(acknowledged(react(link, DeviceBytes(flood))) for link in links)
-    assert answered <= 100 // EFFORT_TAKEN_APART + 1
+    assert answered <= 100 // EFFORT_DECODED + 1
     other = established(world, keep_alive=0, device=_named("lamp-2")).connection
     assert acknowledged(react(other, DeviceBytes(flood))) > 5
     # A second later each Tick names the same second: they get one second's worth in all.
     again = sum(acknowledged(react(link, Tick(second=1))) for link in links)
-    assert 0 < again <= 100 // EFFORT_TAKEN_APART + 1
+    assert 0 < again <= 100 // EFFORT_DECODED + 1
 
 
 def test_leaving_and_coming_back_gains_nothing():
@@ -173,7 +173,7 @@ def test_leaving_and_coming_back_gains_nothing():
         link = established(world, keep_alive=0).connection
         answered += acknowledged(react(link, DeviceBytes(DENIED * 20)))
         assert link.receive(DeviceLost()) == [Close("the device closed the connection")]
-    assert answered <= 100 // EFFORT_TAKEN_APART + 1
+    assert answered <= 100 // EFFORT_DECODED + 1
 
 
 def test_acknowledgements_in_their_short_form_count_as_messages():
@@ -252,7 +252,7 @@ def test_a_long_chunk_is_paid_for_once_however_many_turns_it_takes():
         commands = connection.receive(event)
         cost, turns, event = cost + world.budgets.work.done, turns + 1, Turn()
     assert turns > 10
-    assert cost < (len(long) >> 11) + 2_000 * 2 * EFFORT_TAKEN_APART
+    assert cost < (len(long) >> 11) + 2_000 * 2 * EFFORT_DECODED
 
 
 # Unfinished packets

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.connection.packet_ids import with_id, without_id
-from gateway.connection.process_context import NONE
+from gateway.connection.process_context import EMPTY_SET
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4))))
 def test_they_are_a_set(steps):
-    ids, model = NONE, set()
+    ids, model = EMPTY_SET, set()
     for add, packet_id in steps:
         if add:
             ids = with_id(ids, packet_id)
@@ -20,10 +20,10 @@ def test_they_are_a_set(steps):
             ids = without_id(ids, packet_id)
             model.discard(packet_id)
         assert ids == model
-        assert model or ids is NONE
+        assert model or ids is EMPTY_SET
 
 
 def test_thousands_are_not_copied_for_one_more_or_less():
-    ids = with_id(with_id(NONE, 1), 2)
+    ids = with_id(with_id(EMPTY_SET, 1), 2)
     assert with_id(ids, 3) is ids
     assert without_id(ids, 3) is ids
