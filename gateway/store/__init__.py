@@ -1,7 +1,6 @@
 """What must outlive the process: devices and what they did, the log of changes, tokens, key use counts.
 
-SQLAlchemy Core over SQLite. Slow by the measure of the data path, which reads
-`gateway.store.device_directory`.
+SQLAlchemy Core on SQLite. Too slow for the data path, which reads `gateway.store.device_directory` instead.
 """
 
 from gateway.store.audit_trails import KnownTrail

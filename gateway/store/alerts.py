@@ -14,12 +14,12 @@ from gateway.store.schema import alert_messages, alert_states, silences
 from gateway.store.transactions import Transactions
 
 _KEPT_SECONDS = 86_400
-"""For so long a silence that is over is still shown."""
+"""Seconds for which a silence that is over is still listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """The state of one alert. Times are Unix milliseconds."""
+    """The state of an alert (see `gateway.alerts.alert_states.Alert`). Times are Unix milliseconds."""
 
     rule: str
     labels: str
@@ -47,20 +47,20 @@ class MessageRow:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Nobody is told of alerts that fit, until it is over. Times are Unix seconds."""
+    """While it lasts, nobody is notified of matching alerts. Times are Unix seconds."""
 
     silence_id: str
     rule: str
-    """Empty: of any rule."""
+    """Name of the rule; empty for any rule."""
     labels: Mapping[str, str]
-    """An alert has to have all of these."""
+    """Labels that an alert has to have, all of them."""
     since: int
     until: int
     comment: str
     actor: str
 
     def fits(self, rule: str, labels: Mapping[str, str]) -> bool:
-        """Whether it is about an alert of this rule with these labels."""
+        """Whether it matches an alert of this rule with these labels."""
         return self.rule in {"", rule} and all(
             labels.get(name) == value for name, value in self.labels.items()
         )
@@ -79,9 +79,10 @@ class Alerts:
         messages: Sequence[MessageRow],
         arrived: Collection[tuple[str, str]],
     ) -> None:
-        """Keep these states and messages; none of the alerts that are gone (rule and labels).
+        """Store the `changed` states and new `messages`.
 
-        `arrived`: messages that wait no more (id and channel).
+        Drop the states of alerts that are `gone` (rule and labels), and the messages that have `arrived` (id
+        and channel).
         """
         async with self._transactions.transaction(write=True) as connection:
             columns = alert_states.c

@@ -1,7 +1,7 @@
 """The rows of what devices hold on the bus: retained topics, sessions and their filters, as hashes.
 
-A row that says `forget` is a request to a running gateway: what it counted of this device before counts no
-more. Its key is the request's number.
+A row of the kind `forget` is a request to a running gateway to forget what it counted for this device. Its
+key is the random number of the request.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Holdings:
             ]
 
     async def forget(self, device_ids: Collection[str] | None) -> None:
-        """Count what these devices hold from nothing, in a running gateway too; None: all rows go."""
+        """Begin counting for these devices at zero, also in a running gateway. None: delete all rows."""
         async with self._transactions.transaction(write=True) as connection:
             if device_ids is None:
                 await connection.execute(delete(holdings))
@@ -71,13 +71,13 @@ class Holdings:
                 await log_change(connection, device_id)
 
     async def to_forget(self) -> dict[str, int]:
-        """Of which devices that was asked, and the number of each request."""
+        """The numbers of the requests to forget, by device."""
         query = select(holdings.c.device_id, holdings.c.key).where(holdings.c.kind == _FORGET)
         async with self._transactions.transaction(write=False) as connection:
             return {row.device_id: row.key for row in await connection.execute(query)}
 
     async def forgotten(self, requests: Mapping[str, int]) -> None:
-        """These requests are done; one that was made meanwhile has a different number, and waits."""
+        """Delete these requests, which are done; one made meanwhile has a different number, and stays."""
         if requests:
             done = [_key(device_id, _FORGET, number) for device_id, number in requests.items()]
             async with self._transactions.transaction(write=True) as connection:

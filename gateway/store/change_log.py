@@ -1,4 +1,4 @@
-"""The log of changes: which devices were touched, in an order that whoever follows can go on from."""
+"""The change log: which devices were changed, numbered so that followers can continue where they were."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _AT_ONCE = 500
+"""Rows that one statement inserts."""
 _KEPT_SECONDS = 86_400
-"""How long the log reaches back."""
+"""How far the log reaches back, in seconds."""
 
 
 async def log_change(connection: AsyncConnection, device_id: str) -> tuple[int, int]:
-    """Tell the followers, in the transaction of the change; the answer is its number and its time."""
+    """Log a change, in the transaction that makes it. Returns its number and time (Unix seconds)."""
     now = wall_clock.now()
     await connection.execute(delete(changes).where(changes.c.at < now - _KEPT_SECONDS))
     result = await connection.execute(
@@ -42,7 +43,7 @@ async def log_changes(connection: AsyncConnection, device_ids: Sequence[str]) ->
 
 
 class ChangeLog:
-    """What followers ask."""
+    """What followers read."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions

@@ -1,9 +1,9 @@
 """Opens the database: the file, its migrations, and connections that behave the same everywhere.
 
-It decides what may be opened (never a damaged, foreign or newer file, and it never makes a second one
-in the place of one that is lost) and knows nothing of what the tables mean. All of it blocks, which is right
-for commands; a process with an event loop opens it by `gateway.store.async_engine`, whose imports take a
-tenth of a second.
+It decides what may be opened (never a damaged, foreign or newer file, and it never makes a new one in place
+of one that is lost), and knows nothing of what the tables mean. All of it blocks, which is right for
+commands. A process with an event loop opens the database by `gateway.store.async_engine`, whose imports take
+a tenth of a second.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from gateway.store.change_pulse import ChangePulse, LastIds
 from gateway.store.errors import StoreError
+from gateway.store.last_row_ids import LastIdReader, LastIds
 from gateway.store.schema import metadata
 from gateway.store.transactions import InThisThread, Transactions, done_at_once
 from gateway.system.atomic_files import draft_of, locked, make_folder, sync_folder
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _SCHEME = "sqlite:///"
 HEAD = "0009"
-"""The newest step in `migrations/versions`: a database with this revision needs no migration."""
+"""The newest revision in `migrations/versions`: a database with this one needs no migration."""
 _BUSY_MS = 10_000
+"""Milliseconds to wait for a lock that another connection holds."""
 POOL: Mapping[str, Any] = {
     "hide_parameters": True,  # an error's text would quote them, and a credential is one of them
     "pool_size": 4,  # `store.device_directory` reads by one, and few tasks write at a time
@@ -46,24 +47,24 @@ POOL: Mapping[str, Any] = {
 
 
 class Database:
-    """One SQLite file, opened and known to be ours. Every access is refused once the file is not that one.
+    """One SQLite file, opened and found to be ours. Access is refused once another file is in its place.
 
-    Each of them blocks the thread, and with it an event loop that turns in it.
+    Each access blocks the thread, and with it an event loop that runs in it.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, make it if it was never there, migrate it. Blocks; raises StoreError."""
+        """Open `path`; make it if it never existed, and migrate it if need be. Blocks; raises StoreError."""
         self._path = path
         self._wal = _wal_of(path)
         self._opened_inode = _prepare(path, create=True)
         self._blocking = _blocking_engine(path)
-        self._pulse = ChangePulse(path, _BUSY_MS)
+        self._last_id_reader = LastIdReader(path, _BUSY_MS)
 
     @asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
-        """A connection. To write: a transaction, committed and synced at the end, rolled back on any error.
+        """A connection. With `write` a transaction: committed and synced at the end, rolled back on an error.
 
-        To read: each statement sees one state of the database; two statements may see different ones.
+        Without, each statement sees one state of the database, but two statements may see different ones.
         """
         with self._explaining(), self._blocking.connect() as connection:
             without_waiting = cast("AsyncConnection", InThisThread(connection))
@@ -76,7 +77,7 @@ class Database:
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Turn an error of the database in the block into a StoreError that says what to do."""
+        """Turn database errors in the block into a StoreError that says what to do."""
         self._refuse_another_file()
         try:
             yield
@@ -99,7 +100,7 @@ class Database:
         self.write_now(work)
 
     def write_now(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
-        """Do it now. It blocks, and is done or undone as a whole. Raises StoreError."""
+        """Do it at once, in one transaction. Blocks; raises StoreError."""
         with self._explaining(), self._blocking.connect() as connection:
             connection.execution_options(write=True)
             with connection.begin():
@@ -108,7 +109,7 @@ class Database:
     def wal_stamp(self) -> tuple[int, int]:
         """When the -wal file was last written (Unix nanoseconds), and its size in bytes; zeros without one.
 
-        Changes with every commit of any process, but for two that share a tick of the file system's clock.
+        Changes with every commit of any process, except for two within one tick of the file system's clock.
         Costs two calls of `stat`. Raises StoreError when the file is no longer the one that was opened.
         """
         self._refuse_another_file()
@@ -124,22 +125,22 @@ class Database:
         """The database and its -wal file."""
         return [self._path, self._wal]
 
-    def pulse(self) -> tuple[LastIds, float]:
-        """The highest id of each table that followers read; any new change raises one.
+    def last_ids(self) -> tuple[LastIds, float]:
+        """The highest row ids (see `last_row_ids`), and when the -wal file was last written, in Unix seconds.
 
-        With them when the -wal file was last written, in Unix seconds. Blocks, for some tens of microseconds;
-        raises StoreError as `wal_stamp` does, and when the database can't be read.
+        Blocks, for some tens of microseconds. Raises StoreError as `wal_stamp` does, and if the database
+        can't be read.
         """
         written_ns, _ = self.wal_stamp()
         try:
-            return self._pulse.read(), written_ns / 1e9
+            return self._last_id_reader.read(), written_ns / 1e9
         except sqlite3.Error as error:
             raise _explained(self._path, error) from error
 
     async def reopen(self) -> None:
-        """Open the file that is now at the same path, checked like the first one but never made."""
-        self._pulse.close()
-        self._pulse = ChangePulse(self._path, _BUSY_MS)  # a read may still hang in the old one
+        """Open the file that is now at the path. It is checked like the first one, but never made."""
+        self._last_id_reader.close()
+        self._last_id_reader = LastIdReader(self._path, _BUSY_MS)  # a read may still hang in the old one
         self._blocking.dispose()
         self._opened_inode = await asyncio.to_thread(self._prepare_again)
 
@@ -151,11 +152,11 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
-        self._pulse.close()
+        self._last_id_reader.close()
         self._blocking.dispose()
 
     def _refuse_another_file(self) -> None:
-        # SQLite goes on reading a file that was deleted or replaced: revoked devices would live in there.
+        # SQLite keeps reading a file that was deleted or replaced: revoked devices would still be in there.
         if _inode_of(self._path) != self._opened_inode:
             raise StoreError(
                 f"the database {self._path} was replaced or taken away while it was in use; put it back, "
@@ -177,7 +178,7 @@ def sqlite_path(url: str) -> Path:
 
 
 def _prepare(path: Path, *, create: bool) -> tuple[int, int] | None:
-    """Make sure that `path` is a database of ours with today's tables; the answer is which file it is."""
+    """Make sure that `path` is a database of ours with the current tables. Returns its device and inode."""
     try:
         if create:
             make_folder(path.parent)
@@ -191,7 +192,8 @@ def _prepare(path: Path, *, create: bool) -> tuple[int, int] | None:
 
 
 def _make(path: Path) -> None:
-    # Under a draft name until it is complete: an empty file at `path` is always a loss then, never a start.
+    # Under a draft name until it is complete, so that an empty file at `path` always means that data was
+    # lost.
     if (wal := _wal_of(path)).exists():
         raise StoreError(
             f"the database {path} is missing, but its log {wal} is there; put the database back, or take the "
@@ -207,7 +209,7 @@ def _make(path: Path) -> None:
 
 
 def _make_tables(path: Path) -> None:
-    """As all migrations together would, which a test compares; without Alembic, which takes far longer."""
+    """Make the tables as all migrations would, which a test compares, without Alembic, which is slow."""
     with _one_transaction(path) as connection:
         metadata.create_all(connection, checkfirst=False)
         connection.exec_driver_sql(
@@ -219,7 +221,7 @@ def _make_tables(path: Path) -> None:
 
 @contextmanager
 def _one_transaction(path: Path) -> Iterator[Connection]:
-    """All of it is done, or nothing."""
+    """A connection in a transaction that is committed at the end, or rolled back."""
     engine = create_engine(url_of("sqlite", path), connect_args={"isolation_level": None}, poolclass=NullPool)
     set_up_connections(engine)
     try:
@@ -238,9 +240,9 @@ def _check_and_migrate(path: Path) -> None:
                 f"{path} is empty or not a database of the gateway; put the right file back from a "
                 "backup, or move this one away and start with no devices"
             )
-        verdict = file.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise StoreError(f"the database {path} is damaged ({verdict}); put it back from a backup")
+        finding = file.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if finding != "ok":
+            raise StoreError(f"the database {path} is damaged ({finding}); put it back from a backup")
         _demand_wal(file)
         found = file.execute("SELECT version_num FROM alembic_version").fetchall()
     if found != [(HEAD,)]:
@@ -248,7 +250,7 @@ def _check_and_migrate(path: Path) -> None:
 
 
 def _demand_wal(connection: sqlite3.Connection) -> None:
-    # The pragma does not fail: it answers with the mode that stays.
+    # The pragma does not fail: it returns the mode that is in force.
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StoreError(
@@ -292,15 +294,15 @@ def _blocking_engine(path: Path) -> Engine:
 
 
 def url_of(driver: str, path: Path) -> URL:
-    """What SQLAlchemy opens by this driver: never a file that is not there.
+    """The URL for SQLAlchemy with this driver. It only opens files that exist.
 
-    A connection opened later must not make an empty one where the database was.
+    A connection opened later must not make an empty file where the database was.
     """
     return URL.create(driver, database=path.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
 def set_up_connections(engine: Engine) -> None:
-    """Set what SQLite forgets with each connection, on each new one, and begin transactions ourselves."""
+    """Configure each new connection, for SQLite does not keep these settings, and begin its transactions."""
 
     def on_connect(connection: DBAPIConnection, _record: object) -> None:
         cursor = connection.cursor()

@@ -1,6 +1,6 @@
-"""The rows of what devices were refused, as it was reported, for whoever asks why.
+"""The rows of refusals, as they were reported, for admins who ask why something was refused.
 
-Kept for two weeks; no device can push out others', nor, by decoys, its own that say most.
+Kept for two weeks. No device can push out the refusals of others, nor, by causing many, its own that matter.
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ async def _add_to_existing(connection: AsyncConnection, some: Sequence[StoredRef
 
 
 def _worth_keeping(rows: Sequence[StoredRefusal]) -> list[str]:
-    """The ids of those to keep, of the refusals of one device from the oldest to the newest.
+    """The ids of the refusals to keep, of all those of one device from the oldest to the newest.
 
-    Whoever floods can push out neither its first refusals nor, from a different part of the topic tree than
-    its decoys (refusals that it causes to hide others), what it did among them. Within a part chance decides
-    (an id is random): nobody can choose.
+    A device that causes many refusals can push out neither its first ones nor, by decoys (refusals that it
+    causes to hide others), those in a different part of the topic tree. Within a part, chance decides (ids
+    are random), so nobody can choose.
     """
     third = max(1, _PER_DEVICE_MAX // 3)
     between = sorted(rows[third:-third], key=lambda one: one.refusal_id)
@@ -122,7 +122,7 @@ def _worth_keeping(rows: Sequence[StoredRefusal]) -> list[str]:
 
 
 async def _even_out(connection: AsyncConnection) -> None:
-    """Leave as many refusals to each device as there is room for, its first and its newest."""
+    """If there are too many in all, leave each device an equal number: its first and its newest."""
     column = refusals.c
     by_device = select(func.count()).select_from(refusals).group_by(column.device_id)
     counts = sorted((await connection.execute(by_device)).scalars().all())

@@ -1,7 +1,7 @@
-"""All devices in memory, kept true: what the data path reads, without waiting and without a database.
+"""All devices in memory and up to date: the data path reads them without waiting, and without a database.
 
-It follows the change log, whichever process wrote there. When the store fails it says so, and from then
-on nobody new is let in, for a device disabled meanwhile would be among them (promise 1).
+It follows the change log, whichever process writes there. If the store fails the directory is unavailable,
+and then nobody new is let in, for it might be a device that was disabled meanwhile (promise 1).
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.policy.engine.identity import Device
-from gateway.store.change_pulse import LastIds
 from gateway.store.errors import StoreError
+from gateway.store.last_row_ids import LastIds
 from gateway.store.store import Repositories, Store
 from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_notices import FileNotices
 
-_RELOAD_ALL_ABOVE = 500  # touched ids; SQLite takes no query with more than some thousands of them
+_RELOAD_ALL_ABOVE = 500
+"""Changed devices above which all are read. SQLite accepts only some thousands of ids in a query."""
 _RETRY_SECONDS_MAX = 1.0
+"""Longest interval between attempts while the store fails."""
 _ANSWER_SECONDS = 5.0
+"""Seconds after which a store that does not answer is unavailable."""
 _ANSWER_WAITS = 50
+"""In how many waits of the event loop these seconds are divided (see `_within_answer_seconds`)."""
 _CANCEL_SECONDS = 1.0
+"""Seconds that a cancelled task gets to end."""
 _abandoned: set[asyncio.Task[None]] = set()
-"""The loop alone keeps only weak references to tasks."""
+"""Tasks that hang in the disk; kept here because the loop has only weak references to tasks."""
 
 
 class _LookResult(NamedTuple):
@@ -45,7 +50,7 @@ class Directory:
     """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
 
     def __init__(self, store: Store, *, interval: float = 0.4, notices: FileNotices | None = None) -> None:
-        """Look for changes every `interval` seconds; with `notices`, those of the store, when one comes."""
+        """Look for changes every `interval` seconds; with `notices` of its files, also when one comes."""
         self._notices = notices
         self.available = False
         self._reason = "not read yet"
@@ -55,9 +60,9 @@ class Directory:
         self._seq = 0
         self._looking = asyncio.Lock()
         self._last_ids: LastIds | None = None
-        """The last ids given in the store's tables, as of the last look: different ones mean a change."""
+        """The highest row ids as of the last look: if they differ now, something has changed."""
         self.changed_at = 0.0
-        """When the newest change that is known was written, by the database's file: Unix seconds."""
+        """When the newest known change was written, according to the database's file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
         self._on_commit: list[Callable[[], None]] = []
         self._on_availability: list[Callable[[bool, str], None]] = []
@@ -69,7 +74,7 @@ class Directory:
         return iter(self._devices)
 
     def check(self) -> tuple[bool, str]:
-        """Whether the store is followed: how many devices it has, or else why not."""
+        """Whether the store can be followed, and how many devices it has, or why it can't."""
         return self.available, f"{len(self)} devices" if self.available else self._reason
 
     def states(self, now: float) -> dict[str, int]:
@@ -106,14 +111,14 @@ class Directory:
         self._set_available(available=True, reason="")
 
     async def look(self) -> None:
-        """Take up now what was committed, as `follow` does within its interval; nothing while unavailable."""
+        """Read now what was committed, as `follow` does at its next look. Does nothing while unavailable."""
         async with self._looking:
             if self.available:
                 with contextlib.suppress(TimeoutError, StoreError):  # `follow` meets it too, and says so
                     await _within_answer_seconds(self._catch_up())
 
     async def follow(self) -> None:
-        """Keep the devices true, for ever. Once it ends, for whatever reason, they are unavailable."""
+        """Keep the devices up to date until cancelled. However it ends, they are unavailable then."""
         try:
             await self._follow()
         finally:
@@ -147,23 +152,23 @@ class Directory:
                 wait = min(wait * 2, _RETRY_SECONDS_MAX)
 
     async def _catch_up(self) -> None:
-        # All in one call of a thread: a disk that hangs must not hold up messages, and while messages hold up
-        # the loop a change must not wait for many of its turns.
+        # In a thread, because a disk that hangs must not hold up messages; and in a single call, because
+        # under load each iteration of the event loop takes long.
         result = await asyncio.to_thread(self._read_if_changed)
         if result is not None:
             self._say_committed()
             self._take(result)
 
     def _read_if_changed(self) -> _LookResult | None:
-        """In a thread. The numbers first: what changes meanwhile is read twice, not missed."""
-        last_ids, written = self._store.pulse()
+        """Runs in a thread. Row ids are read first: what changes meanwhile is read twice, not missed."""
+        last_ids, written = self._store.last_ids()
         if last_ids == self._last_ids:
             return None
         return _LookResult(last_ids, written, *self._store.read(partial(_changes, self._seq)))
 
     def _read_all(self) -> _LookResult:
-        """In a thread; the numbers first, as above."""
-        last_ids, written = self._store.pulse()
+        """Runs in a thread; row ids first, as above."""
+        last_ids, written = self._store.last_ids()
         return _LookResult(last_ids, written, *self._store.read(partial(_changes, None)))
 
     def _take(self, result: _LookResult) -> None:
@@ -202,7 +207,10 @@ class Directory:
 
 
 async def _changes(since: int | None, store: Repositories) -> tuple[int, frozenset[str] | None, list[Device]]:
-    """The latest number, the ids touched after `since`, and these devices; None for the ids: all devices."""
+    """The number of the latest change, the ids changed after `since`, and these devices.
+
+    None for the ids: all devices were read.
+    """
     if since is not None:
         seq, touched = await store.changes.since(since)
         if touched is not None and len(touched) <= _RELOAD_ALL_ABOVE:
@@ -212,10 +220,10 @@ async def _changes(since: int | None, store: Repositories) -> tuple[int, frozens
 
 
 async def _within_answer_seconds(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for an answer of the store. Raises TimeoutError when it takes `_ANSWER_SECONDS`.
+    """Wait for `work` of the store. Raises TimeoutError if it takes longer than `_ANSWER_SECONDS`.
 
-    Counted in short waits of the event loop: a loop that stalls for seconds has lost one of them by that. It
-    must not be taken for a hung disk, for then nobody is let in.
+    The time is counted in short waits: if the event loop stalls for seconds, that counts as only one of them.
+    It must not be mistaken for a hung disk, for then nobody would be let in.
     """
     task = asyncio.create_task(work)  # noqa: TID251 - held here until it ends
     try:

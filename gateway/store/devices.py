@@ -1,6 +1,6 @@
-"""The rows of devices: who may connect, with which roles, and what ended the connections and tokens they had.
+"""The rows of devices: who may connect, with which roles, and what ends their connections and tokens.
 
-Each change is logged in its own transaction, so that whoever follows the log misses none.
+Each change is logged in the same transaction, so that followers of the change log miss none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NewDevice:
 
     device_id: str
     credential: str = field(repr=False)
-    """`gateway.admin.secret_rules.hashed`, or a hash that was imported."""
+    """Hash of its secret: from `gateway.admin.secret_rules.hashed`, or imported."""
     roles: Sequence[str]
     labels: Labels
     methods: Sequence[str] = METHODS
@@ -65,8 +65,8 @@ class Devices:
     async def add_all(self, wanted: Sequence[NewDevice]) -> list[Device]:
         """New devices, enabled: all of them, or none.
 
-        Raises DeviceExists for the first that is there; InvalidValue for an id, label or method that may not
-        be.
+        Raises DeviceExists for the first one that exists already; InvalidValue for an invalid id, label or
+        method.
         """
         for one in wanted:
             _check(one)
@@ -131,9 +131,9 @@ class Devices:
         )
 
     async def set_next_credential(self, device_id: str, credential: str, seconds: int) -> Device:
-        """A secret beside the one in use, which ends with the first login by the new one, or after so long.
+        """Add a next secret. The one in use ends with the first login by the next one, or after `seconds`.
 
-        `credential` has the salt and the parameters of the one in use. Raises UnknownDevice.
+        `credential` has to have the salt and the parameters of the one in use. Raises UnknownDevice.
         """
         async with self._transactions.transaction(write=True) as connection:
             _, now = await log_change(connection, device_id)
@@ -146,9 +146,9 @@ class Devices:
             return await _demand(connection, device_id)
 
     async def end_overlap(self, device_id: str, version: int) -> Device | None:
-        """The next secret takes the place of the one in use, whose connections and tokens end.
+        """Replace the secret in use by the next one, which ends its connections and tokens.
 
-        None where there is none, or the device has changed since `version`.
+        Returns None if there is no next one, or if the device has changed since `version`.
         """
         async with self._transactions.transaction(write=True) as connection:
             device = await _find(connection, device_id)
@@ -171,9 +171,9 @@ class Devices:
         labels: Labels | None = None,
         methods: Sequence[str] | None = None,
     ) -> Device:
-        """Other roles, labels or methods: those that are given. Its connections go on, by what they are now.
+        """Replace roles, labels or methods, if they are given. Its connections go on, with the new rights.
 
-        Raises UnknownDevice; InvalidValue for a label or a method that may not be.
+        Raises UnknownDevice; InvalidValue for an invalid label or method.
         """
         _check(NewDevice(device_id, "", roles or (), labels or {}, METHODS if methods is None else methods))
         given = {
@@ -195,7 +195,7 @@ class Devices:
         return await self._change(device_id, new_epoch=True)
 
     async def observe(self, device_id: str, seconds: int) -> Device:
-        """Let pass, and report, what the rules refuse the device, from now on for so long; 0 ends it.
+        """Put the device into observe mode for `seconds` from now on; 0 ends it.
 
         Raises UnknownDevice; InvalidValue for a time that is longer than OBSERVE_MAX.
         """
@@ -216,7 +216,7 @@ class Devices:
             return await _change(connection, device_id, new_epoch=new_epoch, **values)
 
     async def rehash_credential(self, device_id: str, *, version: int, credential: str) -> bool:
-        """The same secret hashed anew; no connection ends. False when it has changed since `version`."""
+        """Replace the hash of the same secret; no connection ends. False if changed since `version`."""
         async with self._transactions.transaction(write=True) as connection:
             result = await connection.execute(
                 update(devices)
@@ -263,7 +263,7 @@ def _row(device: Device) -> dict[str, object]:
 async def _change(
     connection: AsyncConnection, device_id: str, *, new_epoch: bool = False, **values: object
 ) -> Device:
-    """A change that ends sessions, or with `new_epoch` tokens. Raises UnknownDevice."""
+    """Change a device: `values` end its connections, `new_epoch` ends its tokens. Raises UnknownDevice."""
     seq, now = await log_change(connection, device_id)
     if values:
         values["version"] = devices.c.version + 1
@@ -301,7 +301,7 @@ async def _find(connection: AsyncConnection, device_id: str) -> Device | None:
 
 def _device(row: Row[tuple[object, ...]], revoked: tuple[Revocation, ...]) -> Device:
     roles, labels, methods = row.roles, labels_of(row.labels), row.methods
-    # Somebody may have edited the file: what is not as we write it grants nothing and is reported.
+    # Somebody may have edited the file: a row that is not as we write it is reported, and grants nothing.
     if not (
         isinstance(roles, list)
         and all(isinstance(role, str) for role in roles)

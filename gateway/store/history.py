@@ -1,6 +1,6 @@
-"""The rows of the history: what was measured, a row a moment, and the series it was measured of.
+"""The rows of the history: one per moment with all measured values, and the series that these belong to.
 
-What stands in a row is packed by `gateway.observe.history_encoding`; here it is bytes.
+The values are packed by `gateway.observe.history_encoding`; here they are bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Labels: TypeAlias = tuple[tuple[str, str], ...]
 SeriesRow: TypeAlias = tuple[int, str, Labels]
 """Id, name and labels."""
 Row: TypeAlias = tuple[int, int, int, bytes]
-"""Step in seconds, number, time in Unix milliseconds, values."""
+"""Step (seconds between the rows of a resolution), number of the row in it, time in Unix milliseconds,
+values."""
 
 
 class History:
@@ -39,7 +40,8 @@ class History:
     ) -> None:
         """Add series and rows, correct the times of `moved`, and drop what ended or comes before `needed`.
 
-        All of it or nothing. What is saved once more, after a failure, stands there once.
+        `ended` are ids of series; `moved` has step, number and new time of rows; `needed` gives, by step, the
+        number of the first row to keep. All is saved or nothing, and saving it again changes nothing.
         """
         await self._transactions.write(
             partial(_save, series=series, ended=ended, rows=rows, moved=moved, needed=needed)

@@ -15,6 +15,7 @@ from gateway.store.transactions import Transactions
 
 KEPT_SECONDS = 3 * 86_400
 _KEPT = 5_000
+"""Entries that are kept at most."""
 
 
 @dataclass(slots=True)
@@ -22,16 +23,17 @@ class RefusedClient:
     """Refusals that are alike, as one entry. Times are Unix seconds."""
 
     device_id: str
-    """As it is shown; empty for nobody known. Of a stranger it is a claim."""
+    """As it is shown (see `claimed_name_redaction`); empty if none is known. Of a stranger it is only
+    claimed."""
     host: str
-    """The IP address; empty where none is known."""
+    """The IP address; empty if none is known."""
     kind: str
-    """What was refused, as in the audit."""
+    """What was refused, as in audit events."""
     reason: str
     proven: bool
-    """Whether the device has shown that it is that device."""
+    """Whether the device was authenticated."""
     action: str
-    """Of the latest one, as the three below."""
+    """That of the latest refusal, like the next three."""
     topic: str
     rule: str
     refusal_id: str

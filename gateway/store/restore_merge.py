@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Merged:
-    """What became of the devices, by id."""
+    """What a restore did, as ids of devices."""
 
     restored: list[str] = field(default_factory=list)
-    """Have the roles and labels of the backup."""
+    """Those that have the roles and labels of the backup again."""
     stay_removed: list[str] = field(default_factory=list)
-    """Were removed since the backup."""
+    """Those that were removed since the backup."""
     stay_disabled: list[str] = field(default_factory=list)
-    """Were disabled since the backup."""
+    """Those that were disabled since the backup."""
     keep_secret: list[str] = field(default_factory=list)
-    """Were given a different secret since the backup, which they keep."""
+    """Those that got a different secret since the backup, which they keep."""
     taken_away: list[str] = field(default_factory=list)
-    """Were added since the backup, and removed again by the restore."""
+    """Those that were added since the backup, and that the restore has removed."""
 
 
 class RestoredDevices:
@@ -45,10 +45,9 @@ class RestoredDevices:
         self._transactions = transactions
 
     async def merge(self, backup: Sequence[Device]) -> Merged:
-        """Go back to the devices of a backup, in the store that it was made of and that has changed since.
+        """Return to the devices of a backup, in the store that it was made of, which has changed since.
 
-        A device's secret stays what it is: the one in the backup may be known to others, and changed for
-        that.
+        A device keeps its present secret: the one in the backup may have been changed because others know it.
         """
         merged = Merged()
         backed_up = {device.device_id: device for device in backup}
@@ -84,9 +83,9 @@ class RestoredDevices:
         return merged
 
     async def begin_anew(self, *, enabled: bool) -> list[str]:
-        """Make of a backup's store the one of this machine; returns the ids of its devices.
+        """Make the store of a backup ready for use on this machine. Returns the ids of its devices.
 
-        Without `enabled` all are disabled: which of them were disabled after the backup is not known.
+        Without `enabled` all are disabled, for which of them were disabled after the backup is not known.
         """
         async with self._transactions.transaction(write=True) as connection:
             rows = (await connection.execute(select(devices.c.device_id, devices.c.enabled))).all()

@@ -150,7 +150,7 @@ holdings = Table(
     Column("keys", LargeBinary, nullable=False),
 )
 
-# What was measured, a row a moment with all values packed, and of which series.
+# What was measured: a row per moment with all values packed, and the series that they belong to.
 history = Table(
     "history",
     metadata,

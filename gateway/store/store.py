@@ -1,7 +1,8 @@
 """The store: one repository per subject, and the transactions they share.
 
-What is acknowledged here has been synced to disk. It knows nothing of policy or connections, and
-the data path never waits for it: `gateway.store.device_directory` keeps what that needs in memory.
+When a call that writes returns, the change has been synced to disk. The store knows nothing of policy or
+connections, and the data path never waits for it: `gateway.store.device_directory` keeps what that needs in
+memory.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from gateway.store.alerts import Alerts
 from gateway.store.audit_trails import AuditTrails
 from gateway.store.bus_holdings import Holdings
 from gateway.store.change_log import ChangeLog
-from gateway.store.change_pulse import LastIds
 from gateway.store.database import Database, sqlite_path
 from gateway.store.denial_explanations import Refusals
 from gateway.store.devices import Devices
 from gateway.store.history import History
 from gateway.store.key_uses import KeyUses
+from gateway.store.last_row_ids import LastIds
 from gateway.store.recent_refusals import RefusedClientEntries
 from gateway.store.restore_merge import RestoredDevices
 from gateway.store.tokens import IssuedTokens
@@ -44,7 +45,7 @@ async def open_store(url: str) -> Store:
 
 
 def open_blocking_store(url: str) -> Store:
-    """The same for who has nothing else to do meanwhile: all that is asked of it blocks the thread."""
+    """The same for commands, which have nothing else to do: every call blocks the thread."""
     return Store(Database(sqlite_path(url)))
 
 
@@ -76,9 +77,9 @@ class Store(Repositories):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Repositories]:
-        """The repositories in one transaction: all that is done by these is done, or nothing of it.
+        """Repositories that share one transaction: all that is done with them is done, or nothing.
 
-        It writes, so nobody else does meanwhile. An exception in the block undoes everything.
+        Nobody else can write meanwhile. An exception in the block undoes everything.
         """
         async with self._database.transaction(write=True) as connection:
             yield Repositories(GivenConnection(connection))
@@ -88,23 +89,23 @@ class Store(Repositories):
         return self._database.read(lambda transactions: work(Repositories(transactions)))
 
     def wal_stamp(self) -> tuple[int, int]:
-        """Something cheap that changes with every commit, but for two within one tick of the file clock.
+        """A cheap value that changes with every commit, except for two within one tick of the file clock.
 
-        A hint for when to ask, not an answer. Raises StoreError when the database's file is gone.
+        It is only a hint that there may be something new. Raises StoreError if the database's file is gone.
         """
         return self._database.wal_stamp()
 
     def files(self) -> list[Path]:
-        """The files in which a commit shows."""
+        """The files that change with a commit."""
         return self._database.files()
 
-    def pulse(self) -> tuple[LastIds, float]:
-        """Numbers that move with each change of a device and each event of an administrator.
+    def last_ids(self) -> tuple[LastIds, float]:
+        """The highest row ids, which rise with each change of a device and each event of an administrator.
 
-        With them when something was last written, in Unix seconds. To be called in a thread: it reads the
-        database. Raises StoreError.
+        And when something was last written, in Unix seconds. It reads the database, so call it in a thread.
+        Raises StoreError.
         """
-        return self._database.pulse()
+        return self._database.last_ids()
 
     async def reopen(self) -> None:
         """Open the file that is at the same path now, after a failure. Never makes one. Raises StoreError."""

@@ -1,8 +1,8 @@
 """The rows of tokens that were issued and of those that were revoked.
 
-Knows no token itself: only its id, its chain and its times. Records are lost once they have expired.
-Revocations are not: a clock that ran ahead for a moment would undo them for ever. They go with their device,
-and with its epoch.
+Knows of a token only its id, its chain and its times, not the token itself. Records are dropped once they
+have expired. Revocations are not, for a clock that ran ahead for a moment would undo them for ever. They are
+dropped with their device, and when its epoch changes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _KEPT_OF_A_DEVICE = 1_000
-"""Records: one that asks for tokens without end pushes out its own, and no revocation needs them."""
+"""Records kept per device. With more, the device's own oldest ones are dropped; no revocation needs them."""
 REVOCATIONS_MAX = 100
 """Of one device: with the next one all its tokens are revoked, and these are not needed any more."""
 
@@ -42,7 +42,7 @@ class IssuedToken:
     root: str
     """`jti` of the first token of its chain."""
     epoch: int | None
-    """The device's `token_epoch` when it was issued; those that have none are not ours, and not kept."""
+    """The device's `token_epoch` when it was issued. Tokens without one are not ours, and not recorded."""
     issued_at: int
     """Unix seconds."""
     expires_at: int
@@ -64,7 +64,7 @@ class IssuedToken:
         )
 
     def is_revoked_by(self, device: Device | None) -> bool:
-        """Whether it is no longer valid, by what is known of its device; None: the device was removed."""
+        """Whether this device's state makes it invalid. `device` None: it was removed."""
         if device is None:
             return True
         grant = Grant(self.token_id, self.root, self.epoch, self.issued_at, self.expires_at, {})
@@ -72,7 +72,7 @@ class IssuedToken:
 
 
 class IssuedTokens:
-    """The tokens that have not expired, and which of them were revoked one by one."""
+    """The records of tokens that have not expired, and the revocations of chains."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -101,10 +101,10 @@ class IssuedTokens:
             return int((await connection.execute(query)).scalar_one())
 
     async def revoke(self, *, device_id: str, root: str, since: int, until: int) -> Revocation | None:
-        """Revoke the tokens of a chain that were issued at `since` or later; `until` all should have expired.
+        """Revoke the tokens of a chain that were issued at `since` or later and should expire by `until`.
 
-        Both in Unix seconds. What is stored may be wider, where the chain was revoked before. None: the
-        device had as many revocations as are kept, and all its tokens until now are revoked instead. Raises
+        Both are in Unix seconds. The returned revocation may be wider, if the chain was revoked before. None:
+        the device already has as many revocations as are kept, so all its tokens were revoked instead. Raises
         UnknownDevice.
         """
         async with self._transactions.transaction(write=True) as connection:
@@ -126,7 +126,7 @@ class IssuedTokens:
 async def _add_revocation(
     connection: AsyncConnection, device_id: str, revocation: Revocation
 ) -> Revocation | None:
-    """Keep the revocation, widened by one of the same chain that is there. None: there are too many."""
+    """Store the revocation, merged with an existing one of the same chain. None: there are too many."""
     table = token_revocations
     same = (table.c.device_id == device_id) & (table.c.root == revocation.root)
     row = (await connection.execute(select(table).where(same))).one_or_none()

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 14 * 86_400
 _RECORDS_PER_DEVICE_MAX = 1_000
-"""With more of them, levels that vary become `+`, and the oldest of the rest are counted as `OVERFLOW`."""
+"""Records of one device. With more, levels that vary become `+`, and the oldest of the rest go into
+`OVERFLOW`."""
 _REDUCED_AT_ONCE = 4
-"""Devices whose usage records are made fewer in one save."""
+"""Devices whose usage records are reduced in one save."""
 _REDUCING_EFFORT = 60_000
-"""Units of effort for one of them: several times what an ordinary device's records take."""
+"""Units of effort to reduce those of one device: several times what an ordinary device's records take."""
 _RECORDS_MAX = 500_000
-"""Of all devices together."""
+"""Records of all devices together."""
 
 _COLUMNS = tuple(usage_records.c[one.name] for one in fields(UsageRecord))
 _values = attrgetter(*(one.name for one in _COLUMNS))

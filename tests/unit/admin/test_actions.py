@@ -344,7 +344,7 @@ async def test_no_event_no_change(at, name):
 
 async def test_a_fault_that_nobody_says_again_does_not_count_for_long(at, monkeypatch):
     await at.store.audit_trails.set_fault("node-1", "the disk is full")
-    monkeypatch.setattr("gateway.store.audit_trails.FRESH", 0)
+    monkeypatch.setattr("gateway.store.audit_trails.FAULT_SECONDS", 0)
     await demand_kept(at.store)
 
 

@@ -129,7 +129,7 @@ async def test_it_asks_for_changes_when_there_are_some_and_not_when_something_el
 ):
     directory, watch = following
     asked, looked, told = [], [], []
-    read, pulse = store.read, store.pulse
+    read, pulse = store.read, store.last_ids
     directory.on_commit(lambda: told.append(1))
 
     def counting(work):
@@ -141,7 +141,7 @@ async def test_it_asks_for_changes_when_there_are_some_and_not_when_something_el
         return pulse()
 
     monkeypatch.setattr(store, "read", counting)
-    monkeypatch.setattr(store, "pulse", looking)
+    monkeypatch.setattr(store, "last_ids", looking)
     for looks in (3, 6, 9):
         await store.key_uses.add("k1", 1)
         await until(lambda looks=looks: len(looked) >= looks)
@@ -231,7 +231,7 @@ async def test_a_look_at_the_file_that_hangs_denies_and_holds_up_nothing(store, 
     monkeypatch.setattr("gateway.store.device_directory._CANCEL_SECONDS", 0.01)
     directory, go_on = Directory(store, interval=0.01), threading.Event()
     await directory.load()
-    monkeypatch.setattr(store, "pulse", lambda: go_on.wait(20))
+    monkeypatch.setattr(store, "last_ids", lambda: go_on.wait(20))
     task = asyncio.create_task(directory.follow())
     try:
         async with asyncio.timeout(10):

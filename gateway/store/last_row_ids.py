@@ -1,9 +1,9 @@
-"""Whether anything was committed that followers ask for, at the cost of a look: for whoever looks often.
+"""The highest row id of each table, by which followers find out cheaply whether anything was committed.
 
-Each device that is touched and each event of an administrator has a number that is never given twice, and
-SQLite keeps the last of them in a table of a few rows (sqlite_sequence). One connection that is kept reads it
-in some ten microseconds; by the pool and its threads that would be a hundred times as much. Must not know
-what the numbers are good for.
+Each change of a device and each event of an administrator is a row whose id is never used twice, and SQLite
+keeps the highest ones in a table of a few rows (sqlite_sequence). A connection that is kept open reads it in
+about ten microseconds; through the pool and its threads it would take a hundred times as long. Must not know
+what the ids are used for.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 LastIds: TypeAlias = dict[str, int]
-"""By table, the highest id that was given; any change that followers read raises one."""
+"""By table, the highest id of any row so far; each change that followers read raises one of them."""
 
 
-class ChangePulse:
-    """The last numbers in one database. It blocks: a disk may hang, so it is asked in a thread."""
+class LastIdReader:
+    """Reads the highest ids of one database. It blocks, and a disk may hang, so it is called in a thread."""
 
     def __init__(self, path: Path, busy_ms: int) -> None:
         self._path = path
@@ -37,7 +37,7 @@ class ChangePulse:
                 raise
 
     def close(self) -> None:
-        """Let the file go, unless a look hangs in it."""
+        """Close the connection, unless a read hangs in it."""
         if self._lock.acquire(blocking=False):
             try:
                 self._let_go()
