@@ -32,6 +32,7 @@ from gateway.store import NewDevice
 DEVICES_MAX = 10_000
 """Devices in one file: a running gateway can take in their changes and events in one look."""
 BYTES_MAX = 8_388_608
+"""Bytes of a file."""
 COLUMNS = ("device_id", "roles", "labels", "methods", "secret")
 _THREADS = 2
 """Threads that hash at the same time, with 19 MiB of memory each."""

@@ -22,6 +22,8 @@ _BATCH_MAX = 100
 """Rows in one save, of up to 8 KB each with the limits that ship."""
 _SAVES = 50
 """Saves in a row: after a restart, when all devices come back at once, all is saved within seconds."""
+_OF_A_KEY = 8
+"""Bytes of a hash: `keys` of what is saved has one for each topic or filter."""
 _LINES = 20
 """Log lines at a start about devices above a limit."""
 
@@ -117,7 +119,7 @@ class BusHoldingsSaver(Saver):
         self._done.clear()
         self._saves.done("what devices hold no more")
         for device_id in touched:
-            if self._find(device_id) is None:
+            if self._find(device_id) is None:  # the device was removed
                 self._context.holdings.drop(device_id)
 
 
@@ -126,10 +128,10 @@ def above(limits_of: Callable[[str], Limits], held: Sequence[SavedHoldings]) -> 
     sizes: Counter[tuple[str, str]] = Counter()
     for one in held:
         if one.kind is Kind.RETAINED:
-            sizes[one.device_id, "retained_topics"] = len(one.keys) // 8
+            sizes[one.device_id, "retained_topics"] = len(one.keys) // _OF_A_KEY
         else:
             sizes[one.device_id, "sessions"] += 1
-            filters = max(sizes[one.device_id, "subscriptions"], len(one.keys) // 8)
+            filters = max(sizes[one.device_id, "subscriptions"], len(one.keys) // _OF_A_KEY)
             sizes[one.device_id, "subscriptions"] = filters
     return [
         f"{device_id} holds {size} {name} on the bus, and {name} = {most} in {limits.location(name)}: "
