@@ -129,7 +129,7 @@ class Meter:
 
     @property
     def is_used_up_by_debt(self) -> bool:
-        """Whether a debt from earlier seconds leaves nothing of this one."""
+        """Whether earlier seconds leave nothing of this one. With 0 effort left a packet may still begin."""
         return self.messages_left <= 0 or self.bytes_left <= 0 or self.effort_left < 0
 
     @property

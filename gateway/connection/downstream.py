@@ -174,9 +174,8 @@ class Downstream(Relay):
         super().release()
         if self.waiting is not None:
             self.waiting.end()
-            self.waiting = (
-                None  # dropped with its count, for this object may outlive the connection by seconds
-            )
+            # Dropped when it is no longer counted, for this object may outlive the connection by seconds.
+            self.waiting = None
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Decide about one packet of the bus."""

@@ -112,9 +112,8 @@ class LiveUpdates:
         if one.method and one.method not in device.methods:
             return AccessWithdrawn(f"The device may not log in by {one.method} any more.")
         if device.version != was.version:
-            device = (
-                device.with_next_secret
-            )  # it logged in with that secret, which the store has not noted yet
+            # It logged in with the next secret, which the store has not noted yet.
+            device = device.with_next_secret
         return self._policy_or_surplus(one, device)
 
     def _policy_or_surplus(self, one: LiveConnection, device: Device) -> Event:
