@@ -89,7 +89,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @dataclass
-class Authorizer:
+class Comparison:
     """Holds what came against what may come."""
 
     house: House
@@ -145,7 +145,7 @@ def described(sequence: Sequence) -> str:
 
 
 def test_nothing_denied_passes_and_what_passes_is_what_mosquitto_reads(house: House) -> None:
-    gateway, authorizer = house.gateway, Authorizer(house)
+    gateway, comparison = house.gateway, Comparison(house)
     fuzzer, tls = Fuzzer(SEED, gateway.secrets[DEVICE]), gateway.tls()
     behind, beside = Ear(house.bus.port), Ear(house.alone.port)
     number = packets = answered = 0
@@ -162,18 +162,18 @@ def test_nothing_denied_passes_and_what_passes_is_what_mosquitto_reads(house: Ho
                     time.sleep(0.01)
                 through: list[Exchange] = [one.result() for one in running]
                 assert len(direct) == len(through)
-                authorizer.known = [*authorizer.known[-3:], read_in(batch, beside)]
-                found = authorizer.on_the_bus([read for _, read in behind.all_so_far()], batch)
+                comparison.known = [*comparison.known[-3:], read_in(batch, beside)]
+                found = comparison.on_the_bus([read for _, read in behind.all_so_far()], batch)
                 for sequence, exchange, alone in zip(batch, through, direct, strict=True):
                     if sequence.lawful and exchange.packets[:1] != [b""] and exchange.packets[0][3] == 0:
                         assert alone.ended or not exchange.ended, f"ended in {described(sequence)}"
-                    authorizer.at_the_device(sequence, exchange.packets)
+                    comparison.at_the_device(sequence, exchange.packets)
                     packets += sequence.packets
                     answered += exchange.answered
                     if sequence.lawful and exchange.answered:
                         for one in sequence.expected:
                             due = allowed(one.topic, qos=one.qos, retain=one.retain, size=len(one.payload))
-                            authorizer.denied += not due
+                            comparison.denied += not due
                             assert not due or not one.payload or found[one], (
                                 f"allowed, and not on the bus: {one} in {described(sequence)}"
                             )
@@ -183,10 +183,10 @@ def test_nothing_denied_passes_and_what_passes_is_what_mosquitto_reads(house: Ho
         seconds = time.monotonic() - begin
         print(  # noqa: T201 - the seed belongs to the result
             f"\nseed {SEED!r}: {number} sequences, {packets} packets, {packets / seconds:.0f} a second; "
-            f"{answered} answered to the end, {authorizer.passed} messages on the bus, "
-            f"{authorizer.denied} known to be denied, {authorizer.delivered} delivered"
+            f"{answered} answered to the end, {comparison.passed} messages on the bus, "
+            f"{comparison.denied} known to be denied, {comparison.delivered} delivered"
         )
-    assert min(authorizer.passed, authorizer.denied, authorizer.delivered, answered) > 0, "it tried nothing"
+    assert min(comparison.passed, comparison.denied, comparison.delivered, answered) > 0, "it tried nothing"
 
 
 def read_in(batch: list[Sequence], beside: Ear) -> Counter[Read]:

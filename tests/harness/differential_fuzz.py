@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -182,8 +183,10 @@ class Fuzzer:
         will = None
         if chance.random() < 0.15:
             will = (chance.choice(TOPICS), writer.payload(), chance.randint(0, 2), chance.random() < 0.5)
+        # Three bytes of it may be damaged: it must not become another one's, whose session it would end.
+        client_id = f"s{writer.number}-{zlib.crc32(str(writer.number).encode()):08x}"
         return raw.connect(
-            f"s{writer.number}", v5=writer.v5, username=DEVICE, password=self._secret, will=will, keep_alive=0
+            client_id, v5=writer.v5, username=DEVICE, password=self._secret, will=will, keep_alive=0
         )
 
 
