@@ -51,9 +51,10 @@ class Standing(IntEnum):
     KNOWN = 0
     """Its device logged in from this place before."""
     SEEN = 1
-    """Its device logged in lately from elsewhere, and neither place nor network had a recent wrong login."""
+    """Its device logged in lately (`known_devices.DAYS`) from elsewhere, and neither place nor network had a
+    recent wrong login."""
     UNKNOWN = 2
-    """Neither."""
+    """Neither of these."""
     BACKGROUND = 3
     """Not a login: a new secret is to be hashed and stored. It waits until no login does."""
 

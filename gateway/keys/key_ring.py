@@ -52,7 +52,7 @@ class Key:
     created_at: int
     """Unix seconds."""
     retired_at: int | None = None
-    """Unix seconds: when the next version became active. None: this one is."""
+    """Unix seconds: when the next version became active. None: this is the active one."""
     until: int | None = None
     """Unix seconds: from then on a verify-only key verifies nothing. None for other keys."""
 
@@ -77,8 +77,8 @@ class Nonces:
         self._fixed = random(8)
         self._count = 0
         self._end = 0
-        """The value of `_count` at which something has to be checked before a nonce is given; 0 after
-        `doubt`."""
+        """From this value of `_count` on `make_sure` is called, and the fixed field renewed if it is used up,
+        before a nonce is given; 0 after `doubt`."""
         self.make_sure: Callable[[], None] = lambda: None
         """Called before the first nonce after `doubt`, and has to call `renew` if need be. If it raises, no
         nonce is given."""

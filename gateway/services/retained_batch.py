@@ -158,7 +158,7 @@ class Batch:
         Raises PacketTooLarge.
         """
         if not overwritten.whole:
-            # Its payload was not kept, and an empty one would clear the topic.
+            # It was too long for us to keep its payload, and an empty one would clear the topic.
             raise PacketTooLarge("longer than any message may be")
         # The flag `rewrapped` (`Envelope.rewrapped`) may make it too long. Without it subscribers get the
         # message twice, which is better than that ours stays in its place.

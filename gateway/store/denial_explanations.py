@@ -52,9 +52,9 @@ class Refusals:
         self._transactions = transactions
 
     async def add(self, some: Sequence[StoredRefusal]) -> None:
-        """Keep what was refused, for whoever asks why; of a device with too many what says most.
+        """Store refusals; of a device with too many, keep those that say the most (`_worth_keeping`).
 
-        Nothing of a removed device.
+        Refusals of removed devices are ignored.
         """
         if some:
             await self._transactions.write(partial(_add, some))

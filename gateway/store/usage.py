@@ -1,6 +1,6 @@
-"""The rows of what devices did: usage records.
+"""The rows of usage records: what devices did and were refused.
 
-No decision is made by these rows; they are kept for two weeks, and no single device can push out others'.
+No decision depends on them. They are kept for two weeks, and no device can push out the records of others.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 KEPT_SECONDS = 14 * 86_400
+"""How long a record is kept after its `last_at`, in seconds."""
 _RECORDS_PER_DEVICE_MAX = 1_000
 """Records of one device. With more, levels that vary become `+`, and the oldest of the rest go into
 `OVERFLOW`."""
@@ -43,15 +44,15 @@ _VALID = usage_records.c.action.in_([action.value for action in Action])
 
 
 class Usage:
-    """Usage records."""
+    """The usage records of all devices."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
 
     async def add_records(self, seen: Sequence[UsageRecord]) -> list[str]:
-        """Add to what was seen of devices before; some devices that have too many now, for `reduce`.
+        """Add to the stored records. Returns some of the devices that have too many now, for `reduce`.
 
-        Nothing of a removed device.
+        Records of removed devices are ignored.
         """
         if not seen:
             return []
@@ -68,10 +69,10 @@ class Usage:
         return too_many
 
     async def reduce(self, device_id: str) -> None:
-        """Make a device's usage records fewer, unless they change meanwhile.
+        """Merge a device's records so that there are fewer, unless they change meanwhile.
 
-        That takes some milliseconds, and whoever names topics can make it a tenth of a second; so it is done
-        in a thread, and before the transaction: meanwhile others can write.
+        That takes some milliseconds, and by its choice of topics a device can make it a tenth of a second. So
+        it is done in a thread, and before the transaction, so that others can write meanwhile.
         """
         its = usage_records.c.device_id == device_id
         wanted = _rows(its)
@@ -90,7 +91,7 @@ class Usage:
         await self._transactions.write(replace_them)
 
     async def records(self, since: int, only: Collection[str] | None = None) -> list[UsageRecord]:
-        """What was seen later than `since` (Unix seconds): of the devices in `only`, or of all."""
+        """The records with a `last_at` from `since` on (Unix seconds), of devices in `only`, or of all."""
         wanted = usage_records.c.last_at >= since
         if only is not None:
             wanted &= usage_records.c.device_id.in_(only)
@@ -132,7 +133,7 @@ async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) 
         .where(of.in_(touched), _VALID)
         .group_by(of)
         .having(func.count() > _RECORDS_PER_DEVICE_MAX)
-        # The others at their next turn: at most as many are too many as one save has devices.
+        # The others follow at later saves.
         .order_by(func.count().desc(), of)
         .limit(_REDUCED_AT_ONCE)
     )
@@ -140,7 +141,10 @@ async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) 
 
 
 def _fewer(rows: Sequence[Row[Any]]) -> list[dict[str, object]]:
-    """At most half as many as may be kept: what varies as `+`, then the newest. As `_parameters`."""
+    """At most half as many records as may be kept, in the form of `_parameters`.
+
+    Levels that vary become `+`; of what is left then, the oldest go into `OVERFLOW`.
+    """
     seen = _records(rows)
     becomes: dict[tuple[Action, bool, str], str] = {}
     effort = EffortLeft(_REDUCING_EFFORT)

@@ -51,6 +51,7 @@ REPLACED = {
     "principal": "rights holder",
     "principals": "rights holders",
     "provision": "startup preparation",
+    "pulse": "last row ids",
     "pump": "relay",
     "reauthorization": "access changes",
     "rewrap": "reseal",
