@@ -139,16 +139,16 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
         raise NotClaims(_fault(str(error))) from None
     except (ValueError, RecursionError):
         raise NotClaims("claims that are not those of a token") from None
-    theirs = None in {claims.root, claims.epoch}
-    if theirs and not shared:
+    by_other_issuer = None in {claims.root, claims.epoch}
+    if by_other_issuer and not shared:
         name = "root" if claims.root is None else "epoch"
         raise NotClaims(f'claims that are not those of a token: "{name}" is missing')
     if AUDIENCE not in ((claims.aud,) if isinstance(claims.aud, str) else claims.aud):
         raise NotClaims('claims that are not those of a token: "aud" is for somebody else')
     # Fractions are rounded so that the token is valid for less time, not more.
     issued_at, expires_at = math.floor(claims.iat), math.floor(claims.exp)
-    # A token renewed from a foreign issuer's is never issued before it, so it follows that clock, too.
-    by_their_clock = shared and (theirs or claims.root != claims.jti)
+    # A token renewed from another issuer's is never issued before it, so it follows that clock, too.
+    by_their_clock = shared and (by_other_issuer or claims.root != claims.jti)
     begins = math.ceil(max(claims.nbf, claims.iat)) - (CLOCK_AHEAD if by_their_clock else 0)
     some = claims.permissions
     filters = (some.publish, some.subscribe, some.encrypt, some.decrypt)
@@ -156,7 +156,7 @@ def read_claims(payload: bytes, *, key_id: str, shared: bool) -> tuple[str, Gran
         raise NotClaims("a subject or a permission that can't be")
     permissions = dict(zip(ACTIONS, filters, strict=True))
     narrowed = claims.narrowed or ""
-    if theirs and not narrowed:
+    if by_other_issuer and not narrowed:
         # Other issuers don't say whether they grant all that the device may do: assume that it is less.
         narrowed = narrowed_to(permissions)
     grant = Grant(

@@ -39,6 +39,7 @@ def with_placeholders(uses: Sequence[Use]) -> list[str]:
     recorded = {(action, template) for _, action, template, _ in uses}
 
     def rank(reading: tuple[Action, str]) -> tuple[int, bool, int, tuple[Action, str]]:
+        # The lowest is taken first: of most devices, as recorded, with most placeholders.
         devices = {uses[number][0].device_id for number in users[reading]}
         return -len(devices), reading not in recorded, -reading[1].count("{"), reading
 
