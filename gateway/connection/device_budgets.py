@@ -286,8 +286,8 @@ class Budget:
     def room(self, work: ProcessWork) -> int:
         """Bytes of QoS 0 messages that may be added to those that wait for the device.
 
-        At most half of what is free in the process, so that many devices that do not read leave room for one
-        more.
+        Together with what it holds at most half of what all others leave free in the process, so that many
+        devices that do not read leave room for one more.
         """
         free = (work.held_max - work.held - self.held) // 2
         share = self.held_max // _WAITING_SHARE

@@ -84,7 +84,7 @@ class Downstream(Relay):
         self._swallowed: PacketIds = EMPTY_SET
         self.bus_disconnect_reason: int = Reason.SUCCESS
         """The reason code of the bus's DISCONNECT, once it came."""
-        self.plain_size = terms.delivered_max_size
+        self.unchanged_max_size = terms.delivered_max_size
         self.device_full = False
         """Whether nothing may be written to the device now (`DeviceFull`)."""
         self.waiting: WaitingDeliveries | None = None
@@ -265,7 +265,7 @@ class Downstream(Relay):
             if not data.startswith(payload, packet.payload_at) or len(payload) != end - packet.payload_at:
                 replacement = rebuilt(data, pos, body_at, packet.payload_at, payload)
         length = end - pos if replacement is None else len(replacement)
-        if length > self.plain_size:
+        if length > self.unchanged_max_size:
             # Behave as if it had been sent [MQTT-3.1.2-25].
             self._context.counters.deliveries_too_large += 1
             return self._swallow(packet)

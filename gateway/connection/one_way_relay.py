@@ -61,11 +61,11 @@ class Relay(FastPath, ABC):
         "max_size",
         "out",
         "partial_packets",
-        "plain_size",
         "receiver_max_size",
         "retained_verdicts",
         "sealed",
         "stopped",
+        "unchanged_max_size",
         "unprocessed",
         "verdicts",
         "version",
@@ -78,7 +78,7 @@ class Relay(FastPath, ABC):
         self.version = version
         self.max_size = max_size
         """Longest packet that is accepted, in bytes."""
-        self.plain_size = max_size
+        self.unchanged_max_size = max_size
         """Longest packet that may pass unchanged, in bytes.
 
         Downstream it is what the device accepts; `max_size` is larger there, for a sealed message shrinks
@@ -242,7 +242,7 @@ class Relay(FastPath, ABC):
                             self.ledger.passed1 += passed
                         pos = nxt
                         continue
-                if chunk.startswith(PUBACK, pos) and not other_ledger.held and pos + 4 <= end:
+                if chunk.startswith(PUBACK, pos) and not other_ledger.waiting_answers and pos + 4 <= end:
                     # In its short form, and no answer of ours waits for it.
                     if acknowledged == RUN_PACKETS:
                         break
@@ -323,7 +323,7 @@ class Relay(FastPath, ABC):
             verdicts = self.retained_verdicts
         else:
             return _NOT_CACHED
-        if end - body_at < 2 or end - pos > self.plain_size:
+        if end - body_at < 2 or end - pos > self.unchanged_max_size:
             return _NOT_CACHED
         at = body_at + 2 + (data[body_at] << 8 | data[body_at + 1])
         cached = verdicts.get(data[body_at + 2 : at])

@@ -123,7 +123,7 @@ class Upstream(Relay):
     def authorize_by(self, authorizer: Authorizer) -> None:
         """Ask this authorizer from now on, and drop all verdicts: rules changed, or are to be asked again."""
         self._authorizer = authorizer
-        self.max_size = self.plain_size = min(authorizer.limits.packet_size, self._bus_max_size)
+        self.max_size = self.unchanged_max_size = min(authorizer.limits.packet_size, self._bus_max_size)
         self.verdicts.clear()
         self.retained_verdicts.clear()
         self.forget_header()
@@ -136,7 +136,7 @@ class Upstream(Relay):
         which has two to five. Requests to the gateway itself have the same bound: the device was told it.
         """
         self._bus_max_size = longest_packet(announced)
-        self.max_size = self.plain_size = min(self.max_size, self._bus_max_size)
+        self.max_size = self.unchanged_max_size = min(self.max_size, self._bus_max_size)
 
     def handle(self, data: bytes, pos: int, body_at: int, end: int) -> bytes | None:
         """Decide about one packet of the device. None: it passes unchanged; b"": nothing of it passes."""

@@ -20,7 +20,16 @@ class Ledger:
     The number in a name is the QoS.
     """
 
-    __slots__ = ("_queues", "acked1", "acked2", "completed", "held", "passed1", "passed2", "released")
+    __slots__ = (
+        "_queues",
+        "acked1",
+        "acked2",
+        "completed",
+        "passed1",
+        "passed2",
+        "released",
+        "waiting_answers",
+    )
 
     def __init__(self) -> None:
         self.passed1 = self.passed2 = 0
@@ -31,7 +40,7 @@ class Ledger:
         """PUBRELs that passed."""
         self.completed = 0
         """PUBCOMPs that came back for them."""
-        self.held = 0
+        self.waiting_answers = 0
         """How many answers of ours wait."""
         # By QoS: after how many acknowledgements an answer may go, and the answer. Rarely needed.
         self._queues: dict[int, deque[tuple[int, bytes]]] | None = None
@@ -52,12 +61,12 @@ class Ledger:
         acked = self.acked1 if qos == 1 else self.acked2
         if acked >= first:
             return packet
-        if self.held >= most:
+        if self.waiting_answers >= most:
             raise LimitExceeded("too many unacknowledged messages", Reason.RECEIVE_MAXIMUM_EXCEEDED)
         if self._queues is None:
             self._queues = {1: deque(), 2: deque()}
         self._queues[qos].append((first, packet))
-        self.held += 1
+        self.waiting_answers += 1
         return b""
 
     def acknowledged(self, qos: int) -> bytes:
@@ -68,11 +77,11 @@ class Ledger:
         else:
             self.acked2 += 1
             acked = self.acked2
-        if not self.held or self._queues is None:
+        if not self.waiting_answers or self._queues is None:
             return b""
         queue = self._queues[qos]
         due: list[bytes] = []
         while queue and queue[0][0] <= acked:
             due.append(queue.popleft()[1])
-        self.held -= len(due)
+        self.waiting_answers -= len(due)
         return b"".join(due)

@@ -67,7 +67,7 @@ class BoundedSSLObject(ssl.SSLObject):
     _budget: PeerBudget | None = None
     _transport: asyncio.Transport | None = None
     _is_strict = True
-    """Whether `read` takes the strict way: a stranger, or a peer that awaits its turn or is being closed."""
+    """Whether `read` counts record by record: a stranger's, or a peer's that awaits its turn or is closed."""
     _is_awaiting_turn = False
     _dropped = _unproductive = 0
     _forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory

@@ -61,7 +61,7 @@ def trace(way, version, limits, events):
     meters = session._meter, session._budget.from_bus
     counted = [(one.messages, one.bytes, one.effort, one.messages_left, one.bytes_left) for one in meters]
     both = session.upstream.ledger, session.upstream.other_ledger
-    ledgers = [(one.passed1, one.acked1, one.held) for one in both]
+    ledgers = [(one.passed1, one.acked1, one.waiting_answers) for one in both]
     sent = on.counters.bytes_to_devices, on.counters.messages_from_devices, on.counters.messages_to_devices
     return told, counted, ledgers, sent, (session.heartbeat.heard, session.heartbeat.silent)
 

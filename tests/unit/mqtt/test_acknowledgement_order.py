@@ -15,7 +15,7 @@ def test_without_anything_before_it_an_answer_goes_at_once():
     assert ledger.answer(1, b"a", 10) == b"a"
     ledger.passed(0)
     assert ledger.answer(2, b"b", 10) == b"b"
-    assert ledger.held == 0
+    assert ledger.waiting_answers == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.booleans()), max_size=30), st.data())
@@ -49,7 +49,7 @@ def test_answers_take_their_place(messages, data):
         while pending[qos]:
             acknowledge(qos)
     assert got == order
-    assert ledger.held == 0
+    assert ledger.waiting_answers == 0
 
 
 def test_answers_that_wait_are_bounded():
