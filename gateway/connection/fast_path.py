@@ -119,7 +119,9 @@ class FastPath:
             return True
         if chunk.startswith(PUBACK) and length <= 4 * _ALIKE_MAX and not length & 3:
             count, other = length >> 2, self.other_ledger
-            if not self._at_packet_start or other.held or meter.messages + count > meter.messages_left:
+            if not self._at_packet_start or other.waiting_answers:
+                return False
+            if meter.messages + count > meter.messages_left:
                 return False
             if count > 1 and end_of_acks(chunk, 0, length) != length:
                 return False
