@@ -118,7 +118,7 @@ class _KeptFile:
 
 
 def resumed(before: Reading, now: Reading) -> str | None:
-    """By what it shows that time went on without this process between the two; None if nothing shows it."""
+    """What shows that time went on without this process between the two readings; None if nothing does."""
     if now.boot_id != before.boot_id:
         return "this is another boot than a moment ago"
     if now.marker != before.marker:
@@ -146,9 +146,9 @@ def random_bytes(count: int) -> bytes:
 class SnapshotWatch:
     """Calls `renew` when the process may be running twice.
 
-    Whoever is about to do what must not be done twice calls `make_sure`, which looks unless the last look was
-    within a fifth of a second. So nothing is sealed without a look: an idle process looks once a second, and
-    one that seals five times.
+    Whoever is about to do what must not be done twice calls `make_sure`, which looks unless it has looked
+    since the last round. So nothing is sealed without a look. An idle process has one round a second, and one
+    that seals five, with a look in each and one more before the first seal after it.
     """
 
     def __init__(

@@ -7,8 +7,8 @@ request. Hashing a new secret in order to store it is a request, too, of standin
 Slots, each for one hash in a thread, are given to networks in turn, and within a network to places in turn. A
 place is an address as it is counted: an IPv4 address, an IPv6 /64
 (`gateway.system.ip_address_blocks.place_of`). A network is the block round it: an IPv4 /24, an IPv6 /48
-(`gateway.system.ip_address_blocks.network_of`). So many connections, or many addresses of one owner, get no
-more slots. Places with fewer recent wrong logins come first; on a tie, the place in a network without wrong
+(`gateway.system.ip_address_blocks.network_of`). Thus nobody gets more slots by many connections, or by many
+addresses. Places with fewer recent wrong logins come first; on a tie, the place in a network without wrong
 logins. A login has one of three standings (what is known of it before anything is hashed), which share the
 slots:
 
@@ -252,8 +252,10 @@ class LoginQueue(Generic[_AnyWaiter]):
     def evict_excess(self, request: HashRequest, now: float) -> list[_AnyWaiter]:
         """Take out and return those in excess of a bound: of its place or network, or of the whole queue.
 
-        Evicted first is the newest one of the place with the most wrong logins (on a tie, with the most
-        units), among those of a standing that has more than its share.
+        For the whole queue the newest one of the worst place in the worst network goes first, of a standing
+        that has more than its share: of the logins UNKNOWN or SEEN with over a quarter, else KNOWN. Worst is
+        the most wrong logins, on a tie the most units. For a place or network UNKNOWN goes first, then SEEN;
+        KNOWN is not bounded there.
         """
         evicted: list[_AnyWaiter] = []
         self._evict_around(request, now, evicted)
@@ -280,7 +282,7 @@ class LoginQueue(Generic[_AnyWaiter]):
             self._evict_last(worst, standing, evicted)
 
     def _units_allowed(self, level: int) -> int:
-        """Units that may wait at this level: all, and a quarter of that per level above the tolerated one."""
+        """Units that may wait at this level: all up to the tolerated one, then a quarter of the one below."""
         return max(_UNITS_MIN, self._units_max >> max(0, 2 * (level - _TOLERATED_LEVEL)))
 
     def _evict_worst(self, standing: Standing, now: float, evicted: list[_AnyWaiter]) -> None:

@@ -31,8 +31,8 @@ _EXPIRY_LAG = 60
 class Kind(StrEnum):
     """What a device may hold only a bounded number of.
 
-    RETAINED and SESSION are saved. A SUBSCRIPTION is saved as part of its session: this kind only counts
-    refusals.
+    RETAINED and SESSION are saved. A SUBSCRIPTION is saved as part of its session: as a kind it only names
+    what was refused (`Counters.holdings_refused`).
     """
 
     RETAINED = "retained"
@@ -304,7 +304,7 @@ class ConnectionHoldings:
             self._changed(kept)
 
     def refused(self) -> None:
-        """The bus did not accept the CONNECT: the session is as it was before."""
+        """The bus did not accept the CONNECT: its session is as before. A longer lifetime stays counted."""
         kept, self._kept = self._kept, None
         if kept is None:
             return

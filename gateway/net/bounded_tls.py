@@ -1,16 +1,16 @@
 """Limits the decryption work that a peer can cause without sending application data.
 
 Bytes are unproductive if OpenSSL took them and no application data came of them: KeyUpdates, empty records,
-padding. What a record needs beside its data is its overhead, and does not count. Owns how much of what came
-from the socket OpenSSL gets at a time, the count of unproductive bytes, and the end of a peer that sends too
-many. Must not know what the data means.
+padding. What a record needs beside its data is its overhead, which only a stranger's bound counts. Owns how
+much of what came from the socket OpenSSL gets at a time, the count of unproductive bytes, and the end of a
+peer that sends too many. Must not know what the data means.
 
 OpenSSL takes all that it can get until a record yields data. A quarter of a megabyte of KeyUpdates is one
 call to it and a third of a second of work, and neither `data_received` nor any limit of MQTT sees them. So
 the gateway's contexts make TLS objects that give OpenSSL what came bit by bit:
 
-- from a stranger, a peer that is not authenticated, record by record: after too many empty ones, or too much
-  overhead, its connection ends (`gateway.net.tls_record_counter`);
+- from a stranger, a peer that is not authenticated, record by record: after too many empty ones, or too many
+  bytes beside its data, its connection ends (`gateway.net.tls_record_counter`);
 - from an authenticated peer in portions. They grow while they yield data, and shrink when they do not; once
   one was slow and mostly unproductive, those of all connections stay small for a while;
 - from a connection that is being closed nothing: what still comes is dropped undecrypted.
@@ -45,13 +45,13 @@ _FORGIVEN_PER_SECOND = 4_096
 _DATA_PER_FORGIVEN = 4_096
 """Bytes of data for which one unproductive byte is forgiven."""
 _UNFINISHED_SHIFT = 4
-"""Right shift: only 1/16 of what may be an incomplete record counts for the iteration. If all were
-KeyUpdates, four connections would block the loop for 80 ms; the budget of their device bounds them."""
+"""Right shift: only 1/16 of what may be an incomplete record counts, so four of the longest fill an iteration
+(`ITERATION_EFFORT`): KeyUpdates would block the loop for 80 ms, as often as their device's budget allows."""
 _ITERATION_RECORDS = 1_536
 """Records of an authenticated peer decrypted in one iteration, when more than a portion waits."""
 _MANY_RECORDS = 256
-"""Records in one portion that cost as much as a slice of messages, whatever they yield: after them the
-connection awaits its turn, and its next portions are small."""
+"""Records in one portion after which the next ones are small, whatever they yield. A connection that reads
+a portion at once (`_read_more`) also awaits its turn after so many."""
 
 _CLOSE_NOTIFY_MAX = 1_024
 """Bytes in which the peer's close_notify is looked for, at most."""
@@ -67,7 +67,7 @@ class BoundedSSLObject(ssl.SSLObject):
     _budget: PeerBudget | None = None
     _transport: asyncio.Transport | None = None
     _is_strict = True
-    """Whether `read` counts record by record: a stranger's, or a peer's that awaits its turn or is closed."""
+    """Whether `read` is `_read_strictly`: of a stranger, a peer that awaits its turn, or one being closed."""
     _is_awaiting_turn = False
     _dropped = _unproductive = 0
     _forgiven_at = 0.0  # most never change: here they cost a connection neither time nor memory
@@ -142,8 +142,8 @@ class BoundedSSLObject(ssl.SSLObject):
         if (
             arrived > self._portion
             or arrived > self._cap.portion_max
-            # Sixty connections may have grown their portions, and send nothing but KeyUpdates then.
-            # Nor may they go on with a few bytes each when others come first, or their budget is used up.
+            # Against sixty connections that grew their portions with data and then send only KeyUpdates: none
+            # reads on, even a few bytes, while other devices come first or the budget is used up.
             or (arrived + self._unproductive > PORTION_MIN and budget is not None and budget.must_wait)
         ):
             return self._read_in_portions()
@@ -379,7 +379,7 @@ class BoundedSSLObject(ssl.SSLObject):
 
 
 class BoundedSSLContext(ssl.SSLContext):
-    """Makes a `BoundedSSLObject` per connection, which needs its transport by `handshake_done`."""
+    """Makes a `BoundedSSLObject` per connection, whose owner gives it its transport with `handshake_done`."""
 
     sslobject_class = BoundedSSLObject
     _cap: PortionCap | None = None

@@ -140,7 +140,7 @@ class Directory:
                     else:
                         await self._store.reopen()
                         await self.load()
-                        self._say_committed()  # perhaps, while it was not served
+                        self._say_committed()  # somebody may have, while the store was unavailable
                 wait = self._interval
             except TimeoutError:
                 self._set_available(

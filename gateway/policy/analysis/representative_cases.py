@@ -36,7 +36,8 @@ from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import placeholder_values, resolved_topics
 
 SplitFilter = tuple[Sequence[str], bool]
-"""A rule filter as `split_filter` returns it: its levels without a final `#`, and whether it had one."""
+"""A rule filter as `gateway.mqtt.topics.split_filter` returns it: its levels without a final `#` (one `+` if
+it is `#` alone), and whether it had one."""
 
 _DEVICE, _CLIENT, _LABEL = "{device}", "{client}", "{label."
 _WORD_MARK = "\0"
@@ -173,7 +174,7 @@ class RepresentativeCases:
         """A case for each number of levels that may make a difference, the fewest first.
 
         They fit all of `filters`; there are none if nothing does. `longest` is the number of levels of the
-        longest rule filter without `#` that the cases should not fit. Raises Undecided.
+        longest filter that the cases should not fit, those with a final `#` left out. Raises Undecided.
         """
         common = _common(filters, holder.fixed)
         if common is None:
@@ -235,19 +236,19 @@ class RepresentativeCases:
         # A level may be empty, which is as good as any name unless a rule has an empty level there. Of the
         # levels that are empty in some rule, fill as many as fit, and try every choice of them. A lone empty
         # level would be an empty topic.
-        wanted_empty = [
+        better_filled = [
             number
             for number, level in enumerate(levels)
             if level is None and (number in self._empty or len(levels) == 1)
         ]
         names = {**self._names(common, holder), **names}
-        fitting = min(len(wanted_empty), room // len(spare))
-        if comb(len(wanted_empty), fitting) > _COMBINATIONS_MAX:
+        fitting = min(len(better_filled), room // len(spare))
+        if comb(len(better_filled), fitting) > _COMBINATIONS_MAX:
             raise Undecided(
                 f"topics of {self._most_bytes} bytes may have so many empty levels that it can't be decided; "
                 "set topic_length higher in limits.toml, or topic_levels lower"
             )
-        for filled in combinations(wanted_empty, fitting):
+        for filled in combinations(better_filled, fitting):
             topic = "/".join([spare if number in filled else level for number, level in enumerate(short)])
             yield RepresentativeCase(_identity(holder, names), _unmarked(topic))
 
