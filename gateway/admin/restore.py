@@ -66,7 +66,7 @@ class _StoreState(Enum):
 
     NONE = "there is none"
     DAMAGED = "it can't be opened, so that nobody knows what it knew"
-    NEW = "a first start made it, and had no devices but some removed again, as after a test of the set-up"
+    NEW = "a first start made it, and it had no devices but some that are removed, as by a test of the set-up"
     IN_USE = "it has devices, had some, or counted uses of a key: what was decided since is known"
 
 

@@ -36,7 +36,7 @@ def ask_for(limits: Limits) -> None:
 
 
 def connections_that_fit(files: int) -> int:
-    """Established connections for which `files` descriptors are enough; an eighth of them where that is more.
+    """Established connections for which `files` descriptors are enough; `files` // 8 where that is more.
 
     Where there are hardly more descriptors than the rest may need, some connections are let in all the same.
     """

@@ -11,14 +11,16 @@ from gateway.system.malloc import free_bytes, give_back_free_pages
 
 _LOOK_SECONDS = 5.0
 _FREED = 16_777_216
-"""Bytes."""
+"""Bytes that became free, at least."""
+_FREED_SHARE = 4
+"""And one part in so many of all that is free: each free page costs time, those too that went back before."""
 
 
 class MallocTrimming:
     """Gives free pages back once enough bytes became free since the last time.
 
     A page that went back is counted as free as before, until it is used again. So what counts is how much
-    more is free than when the least was, since the last time.
+    more is free than at the lowest point since the last time.
     """
 
     def __init__(self) -> None:
@@ -32,6 +34,6 @@ class MallocTrimming:
         """Give back, if there is a reason."""
         free = free_bytes()
         self._least_free = min(self._least_free, free)
-        if free - self._least_free >= _FREED:
+        if free - self._least_free >= max(_FREED, free // _FREED_SHARE):
             give_back_free_pages()
             self._least_free = free_bytes()

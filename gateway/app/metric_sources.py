@@ -110,7 +110,7 @@ class Measuring:
         self._parts = parts
         self._history = history
         self._durations = durations
-        self._census = ConnectionCounts()
+        self._connection_counts = ConnectionCounts()
         self._tokens_valid: int | None = None
         self._policy, self._policy_since = parts.context.policy, parts.context.now()
         self._full = False
@@ -143,7 +143,7 @@ class Measuring:
         """Read the numbers of all metrics, and add them to the history."""
         parts = self._parts
         parts.system.look()
-        self._census = await count_connections(parts.plane.registry)
+        self._connection_counts = await count_connections(parts.plane.registry)
         if self._looks % _LOOKS_TO_COUNT == 0:
             await self._count_tokens()
         self._looks += 1
@@ -173,8 +173,8 @@ class Measuring:
         self.metrics.read(
             messages_passed=PassedByQos(context.counters),
             connections=lambda: len(plane.registry.live),
-            connections_established=lambda: self._census.established,
-            connections_paused=lambda: self._census.paused,
+            connections_established=lambda: self._connection_counts.established,
+            connections_paused=lambda: self._connection_counts.paused,
             devices=lambda: parts.directory.states(context.now() / 1_000),
             devices_connected=lambda: plane.registry.devices_connected,
             unfinished_bytes=lambda: context.budgets.work.held,

@@ -50,7 +50,7 @@ def root(tree: Subtrees, size: int) -> bytes:
 
 
 def inclusion_proof(tree: Subtrees, index: int, size: int) -> list[bytes]:
-    """The sibling hashes on the way from leaf `index` up to the root (2.1.1), the leaf's own first."""
+    """The sibling hashes on the way from leaf `index` up to the root (2.1.1), the leaf's sibling first."""
     if not 0 <= index < size:
         raise ValueError(f"a tree of {size} leaves has no leaf {index}")
     start, end = 0, size

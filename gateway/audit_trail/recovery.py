@@ -128,7 +128,7 @@ def _after(segments: Sequence[Segment], tree: TreeFiles, signed: int, entries_ma
     changed = [
         signed + at for at, (one, other) in enumerate(zip(before, leaves, strict=False)) if one != other
     ]
-    # A hash that is all zeros was never written: before a crash the file had only grown by its place.
+    # A hash that is all zeros was never written: before a crash the file had grown, without the hash.
     if changed and any(before[changed[0] - signed]) and entries_max is None:
         repairs.append(
             f"entry {changed[0]}, not signed yet, is not what was hashed: it was changed, or a disk failed"

@@ -42,7 +42,7 @@ _TOLERATED_LEVEL = 5
 """Level (`WrongLogins.level`) of wrong minus right logins up to which a place may have all its requests wait:
 fewer than 16 recent ones. Of 400 devices that come at once through one NAT, some have a wrong password."""
 _BYTES_PER_UNIT = 1_024
-"""A hash request counts as one unit, plus one for each this many bytes that are held while it waits."""
+"""A hash request counts as one unit, plus one for every so many bytes that are held while it waits."""
 
 
 class Standing(IntEnum):

@@ -3,10 +3,10 @@
 One connection of the gateway's own is for all of them. Retained messages, which may be old, do not count.
 
 A topic may carry 20,000 messages a second, and a check needs only one. So a filter on which one came rests:
-it is unsubscribed, and subscribed again after a tenth of the time within which something has to come, or 1 to
-10 seconds. What was sent while it rested is not known, so silence is counted from the end of the rest: a
-topic on which something comes in time is never called silent, and one that fell silent is called so later by
-one rest at most.
+it is unsubscribed, and subscribed again after a tenth of the time within which something has to come, but
+after 1 second at least and 10 at most. What was sent while it rested is not known, so silence is counted from
+the end of the rest: a topic on which something comes in time is never called silent, and one that fell silent
+is called so later by one rest at most.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.policy.engine.limits import Limits
 
 _OF_A_KEY = 8
-"""Bytes of a hash: `Held.keys` has one for each topic or filter."""
+"""Bytes of a hash: `SavedHoldings.keys` has one for each topic or filter."""
 
 
 def held(

@@ -24,7 +24,7 @@ from gateway.policy.engine.policy import RESERVED, passes_when_observed
 from gateway.policy.engine.rules import Action, Decision
 
 _TOKEN_FILTERS_OF_AN_EFFORT = 2
-"""Filters of a token that can be compared with a topic for one effort."""
+"""Filters of a token that can be compared with a topic for one unit of effort."""
 _NO_END = 2**62
 """Seconds until a token ends, where there is none."""
 _BARE_WILL = "The topic of the will has become sensitive, and the bus has it in plain."

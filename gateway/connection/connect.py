@@ -96,7 +96,10 @@ class Terms:
 
     @property
     def delivered_max_size(self) -> int:
-        """Longest packet delivered to the device, in bytes: as on Mosquitto, without its first byte."""
+        """Longest packet delivered to the device, in bytes.
+
+        One more than it asked for, as on Mosquitto, which does not count the first byte.
+        """
         return self.device_max_size + 1
 
     def explanation(self, text: str) -> str:

@@ -54,7 +54,7 @@ _OWN_BYTES_PER_PACKET = 64
 _KEPT_BYTES_MAX = 128
 """Longest filter that is kept as it is, in bytes; of a longer one a digest is kept."""
 _LENGTH_SHIFT = 4
-"""Right shift: a filter costs one effort for every 16 bytes, as the topic of a PUBLISH does."""
+"""Right shift: a filter costs one unit of effort for every 16 bytes, as the topic of a PUBLISH does."""
 _DIGEST = b"\0"
 """First byte of a digest, which no filter has [MQTT-4.7.3-2]."""
 

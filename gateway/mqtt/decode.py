@@ -1,8 +1,8 @@
 """From bytes to packets, as strict as the standard.
 
 Each function gets the bytes, and where the packet's body starts and ends. It raises MalformedPacket or
-ProtocolError, LimitExceeded for a packet with more filters or properties than are accepted, and nothing else;
-`decode_connect` and properties also Unanswerable.
+ProtocolError, or LimitExceeded for a packet with more filters or properties than are accepted.
+`decode_connect`, and what reads properties, may raise Unanswerable too. Nothing else is raised.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Acceptor:
         """Called before each handshake, which draws random numbers and takes time of the loop."""
         self._backlog = backlog
         self._accepts_at_once = accepts_at_once
-        self._here_only = loopback_only
+        self._loopback_only = loopback_only
         self._now = now
         self._proxied = ProxiedPeers(proxies, now=now, patience=patience)
         self.handshakes = Handshakes(now)
@@ -129,7 +129,7 @@ class Acceptor:
 
     def _take_in(self, peer: socket.socket, address: Address) -> None:
         peer.settimeout(0)
-        if self._here_only and not is_loopback(address.host):
+        if self._loopback_only and not is_loopback(address.host):
             peer.close()
         elif self._proxied.demands_of(address.host):
             self._proxied.add(peer, address, self._start_peer)

@@ -31,7 +31,8 @@ _HINT = "GATEWAY_PROXY_FROM names this peer, so each of its connections has to b
 _log = get_logger()
 
 OnHeader = Callable[[socket.socket, Address, float], None]
-"""Called with a peer, the address its header names, and when it connected, by the loop's clock."""
+"""Called with a peer, the address that counts (its header's, or its own if that names none), and when it
+connected, by the loop's clock."""
 
 
 class _Waiting:

@@ -61,7 +61,7 @@ class LoopLag:
             if self.is_busy():
                 self._rounds.soon()
             await self._rounds.wait()
-            await asyncio.sleep(0)  # what else is done in this round of the loop counts too
+            await asyncio.sleep(0)  # what else is done in this iteration of the loop counts too
             now = loop.time()
             self._parts[-1] = max(self._parts[-1], now - self._rounds.due)
             if now >= part_ends:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from gateway.connection.audit_vocabulary import Outcome, Source, refused_login
 from gateway.observe.audit_event import AuditEvent
@@ -148,7 +149,7 @@ class RefusedClients:
             key = next(iter(self._unsaved))
             entry = self._pool(self._unsaved.pop(key)).get(key)
             if entry is not None:
-                taken.append(entry)
+                taken.append(replace(entry))  # a thread saves it while refusals change this one
         return taken
 
     def put_back(self, entries: Sequence[RefusedClient]) -> None:

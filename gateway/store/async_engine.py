@@ -1,5 +1,7 @@
 """The database for whoever must not block an event loop: each connection has a thread of its own.
 
+What is saved again and again (`AsyncDatabase.write`) is done in one more thread, a transaction a call.
+
 A task that is cancelled while a statement runs is cancelled once the statement is done. A statement that
 nobody awaits would go on in its thread, and its transaction with it: nobody could write until that connection
 is garbage.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -60,11 +62,26 @@ class AsyncDatabase(Database):
         return connection
 
     async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
-        """As `Transactions` says, in a thread: one, for only one can write.
+        """As `Transactions` says, in a thread of its own: one, for only one can write at a time.
 
-        Of its own: a disk that hangs must not use up the threads in which files are looked at.
+        A disk that hangs must not use up the threads in which files are looked at. Cancelled before it has
+        begun, it is not done. Once it has begun it is done, and this returns: the task is cancelled at its
+        next await, so that nobody takes for undone, and does again, what is done.
         """
-        await _to_its_end(asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, work))
+        writing = self._writer.submit(self.write_now, work)
+        done, cancelled = asyncio.wrap_future(writing), False
+        while not done.done():
+            try:
+                await asyncio.wait({done})
+            except asyncio.CancelledError:
+                if writing.cancel():
+                    raise
+                cancelled = True
+        task = asyncio.current_task()
+        if cancelled and task is not None:
+            task.uncancel()
+            task.cancel()
+        done.result()
 
     async def reopen(self) -> None:
         """As `Database` has it."""
@@ -98,7 +115,7 @@ async def _end(connection: AsyncConnection, *, commit: bool) -> None:
 
 
 async def _to_its_end(
-    work: Awaitable[_T], *, unwanted: Callable[[_T], Coroutine[Any, Any, None]] | None = None
+    work: Coroutine[Any, Any, _T], *, unwanted: Callable[[_T], Coroutine[Any, Any, None]] | None = None
 ) -> _T:
     """The result of `work`.
 

@@ -101,11 +101,11 @@ class IssuedTokens:
             return int((await connection.execute(query)).scalar_one())
 
     async def revoke(self, *, device_id: str, root: str, since: int, until: int) -> Revocation | None:
-        """Revoke the tokens of a chain that were issued at `since` or later and should expire by `until`.
+        """Revoke the tokens of a chain that were issued at `since` or later.
 
-        Both are in Unix seconds. The returned revocation may be wider, if the chain was revoked before. None:
-        the device already has as many revocations as are kept, so all its tokens were revoked instead. Raises
-        UnknownDevice.
+        All of them should have expired at `until`. Both are in Unix seconds. The returned revocation may be
+        wider, if the chain was revoked before. None: the device already has as many revocations as are kept,
+        so all its tokens were revoked instead. Raises UnknownDevice.
         """
         async with self._transactions.transaction(write=True) as connection:
             there = select(devices.c.device_id).where(devices.c.device_id == device_id)

@@ -25,8 +25,8 @@ from gateway.system.aligned_timers import next_moment, until_next_multiple_of
 _SECONDS_WITH_NOTICES = 10.0
 """Between two looks where notices come."""
 _LOOKS_AFTER_A_NOTICE = 3
-"""Looks after a notice that come as often as without notices: a commit of the database can be read only a
-moment after it was written, and two changes within one tick of the file system's clock look like one. A file
+"""Looks after a notice that come as often as without notices: a commit of the database can be read only
+once it was synced, and two changes within one tick of the file system's clock look like one. A file
 that is written all the time causes no more looks than these."""
 _WAITS_UNTIL_RETRY = 150
 """Waits after which it tries again to get notices where there were none: a file may have been missing."""

@@ -157,7 +157,7 @@ class KeyFollower(Follower):
     async def rest(self) -> None:
         """Wait until the next look.
 
-        While a key is about to end, or a file has a problem, not for a notice.
+        While a key is about to end, or a file has a problem, it does not wait for a notice.
         """
         if self._over_at is not None or any(file.problem for file in self._files):
             await until_next_multiple_of(self.seconds)

@@ -16,7 +16,7 @@ _WAITING_MAX = 5_000
 _FIRST = 2
 """Refusals of one device that may wait however many of others do."""
 _AT_ONCE = 500
-"""Refusals in one save, which takes the event loop some 10 ms."""
+"""Refusals in one save."""
 
 
 class PolicyDenialsSaver(Saver):

@@ -8,7 +8,7 @@ from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
 
 _BATCH_MAX = 500
-"""Entries in one save, which takes the event loop some 10 ms."""
+"""Entries in one save."""
 _SAVES_TO_PRUNE = 720
 """Saves from one pruning to the next: an hour or more of them."""
 

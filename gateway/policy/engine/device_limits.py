@@ -70,7 +70,7 @@ class DeviceLimits(Limits):
 
     @property
     def effort_per_second(self) -> int:
-        """What its packets may cost, in units of effort: enough to take every one of its messages apart."""
+        """What its packets may cost, in units of effort: enough to decode every one of its messages."""
         own = max(self.messages_per_second * _EFFORT_OF_A_MESSAGE, _EFFORT_MIN)
         return min(self.of_gateway.effort_per_second, own)
 

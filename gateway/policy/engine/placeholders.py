@@ -60,9 +60,9 @@ def placeholder_values(identity: Identity) -> dict[str, tuple[str, ...]]:
 def resolved_topics(topic: str, values: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     """The topic of a rule with its placeholders replaced, once for each combination of their `values`.
 
-    None if a placeholder has no value. A placeholder has the same value wherever it stands in a topic: for a
-    device in two rooms `{label.room}/to/{label.room}` gives two topics, not four. Of very many combinations
-    only the first `_RESOLVED_TOPICS_MAX` are given.
+    It yields nothing if a placeholder has no value. A placeholder has the same value wherever it stands in a
+    topic: for a device in two rooms `{label.room}/to/{label.room}` gives two topics, not four. Of very many
+    combinations only the first `_RESOLVED_TOPICS_MAX` are given.
     """
     if "{" not in topic:
         yield topic

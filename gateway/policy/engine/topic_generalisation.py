@@ -101,7 +101,7 @@ def is_escaped(level: str) -> bool:
 
 
 class EffortLeft:
-    """A bounded amount of work, in units of effort (about a microsecond each)."""
+    """A bounded amount of work, in units of effort: one or two microseconds each."""
 
     __slots__ = ("left",)
 

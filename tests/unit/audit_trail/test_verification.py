@@ -90,7 +90,8 @@ def test_any_one_changed_byte_is_found(whole, tmp_path, data):
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     path = data.draw(st.sampled_from(files))
     before = path.read_bytes()
-    at = data.draw(st.integers(0, len(before) - 1))
+    # The line's end of key.pub is no part of the key.
+    at = data.draw(st.integers(0, len(before.rstrip() if path.name == "key.pub" else before) - 1))
     flipped = before[at] ^ data.draw(st.integers(1, 255))
     path.write_bytes(before[:at] + bytes([flipped]) + before[at + 1 :])
     try:

@@ -129,7 +129,7 @@ async def test_it_asks_for_changes_when_there_are_some_and_not_when_something_el
 ):
     directory, watch = following
     asked, looked, told = [], [], []
-    read, pulse = store.read, store.last_ids
+    read, last_ids = store.read, store.last_ids
     directory.on_commit(lambda: told.append(1))
 
     def counting(work):
@@ -138,7 +138,7 @@ async def test_it_asks_for_changes_when_there_are_some_and_not_when_something_el
 
     def looking():
         looked.append(1)
-        return pulse()
+        return last_ids()
 
     monkeypatch.setattr(store, "read", counting)
     monkeypatch.setattr(store, "last_ids", looking)

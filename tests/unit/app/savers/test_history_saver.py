@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import aiosqlite
 import pytest
 from harness.failing_store import Failing
@@ -59,19 +57,19 @@ async def test_damaged_rows_are_told(store, tmp_path):
 
 async def test_to_save_takes_one_call_of_a_thread(store, monkeypatch):
     calls, by_statement = [], []
-    loop, execute = asyncio.get_running_loop(), aiosqlite.Connection._execute
-    in_thread = loop.run_in_executor
+    writer, execute = store._database._writer, aiosqlite.Connection._execute
+    submit = writer.submit
 
-    def counted(executor, work, *arguments):
+    def counted(work, *arguments):
         calls.append(work)
-        return in_thread(executor, work, *arguments)
+        return submit(work, *arguments)
 
     async def statement(self, *arguments, **more):
         by_statement.append(arguments)
         return await execute(self, *arguments, **more)
 
     saver = HistorySaver(store, filled(10), Saves())
-    monkeypatch.setattr(loop, "run_in_executor", counted)
+    monkeypatch.setattr(writer, "submit", counted)
     monkeypatch.setattr(aiosqlite.Connection, "_execute", statement)
     assert await saver.save_some()
     assert (len(calls), len(by_statement)) == (1, 0)

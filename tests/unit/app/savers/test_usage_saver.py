@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from harness.background_tasks import beside
 from harness.failing_store import Failing
 from harness.playbook import context
 from harness.stored_devices import add_devices
+from sqlalchemy import event
 
 from gateway.app.savers import usage as module
 from gateway.app.savers.usage import UsageSaver
@@ -118,3 +120,34 @@ async def test_what_waits_of_a_removed_device_is_not_saved_for_a_new_one_with_it
         ("lamp-1", "ok/b"),
         ("lamp-2", "ok/a"),
     }
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_stop_while_it_is_saved_counts_nothing_twice(store, begun):
+    """What the thread has begun is done, though the task is cancelled; what it has not begun is kept."""
+    world = context()
+    note(world, "ok/a")
+    saver = UsageSaver(store, world, lambda _: None, Saves())
+    writer, entered, go = store._database._writer, threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        go.wait(20)
+
+    if begun:
+        event.listen(store._database._blocking, "commit", lambda _: hold(), once=True)
+    else:
+        writer.submit(hold)
+    running = asyncio.ensure_future(saver.run())
+    await asyncio.to_thread(entered.wait, 20)
+    if not begun:
+        while not writer._work_queue.qsize():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.sleep(0.05)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 20)
+    assert [one.count for one in await store.usage.records(0)] == [1][: int(begun)]
+    await saver.save()
+    assert [one.count for one in await store.usage.records(0)] == [1]
