@@ -1,7 +1,7 @@
 """The round of the alerts, once a second: evaluate rules, record what changed, group it, save it, deliver it.
 
 Owns the order of these. A message is saved first and then delivered, so that a SIGKILL at any moment neither
-loses it nor sends it under two ids.
+loses it nor sends it under two ids. If the store fails, it is delivered unsaved after two seconds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Clocks:
     is_measured: Callable[[], bool]
     """Whether the readings are of this moment. While they are not, nothing is evaluated."""
     news: Callable[[], object] | None = None
-    """A value that differs from the last one if a rule may come out differently now; None: nothing says."""
+    """A value that differs from the last one if a rule may come out differently now; None: not known."""
 
 
 class Alerting:
@@ -78,7 +78,7 @@ class Alerting:
         """What `Clocks.news` gave in the last round."""
         self._looks = 0
         self._left_out: frozenset[str] = frozenset()
-        """Rules of which there was no room for some alerts in the last round."""
+        """Rules for some of whose alerts there was no room in the last round."""
 
     def use(self, rules: Sequence[Rule]) -> None:
         """These rules are in force from now on."""
@@ -190,7 +190,7 @@ class Alerting:
             self._keeper.note(key, self._states.find(key))
 
     def _record(self, changes: Changes) -> None:
-        """Emit an audit event for each alert that fires or is over, which gives it a line in the log too."""
+        """Emit audit events for what fires or is over, which the log has too; log what found no room."""
         self._emit(changes.fired, fired_alert)
         self._emit(changes.resolved, resolved_alert)
         left_out = self._states.left_out

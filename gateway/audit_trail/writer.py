@@ -2,8 +2,9 @@
 
 The order of writes decides what a crash can leave (docs/adr/0016). Entries come first, and are synced: then
 they are durable, and whoever waits for them may go on. Then their hashes, which can be made anew from them. A
-checkpoint is signed over hashes that are synced, and replaces the one before it as a whole. A call that fails
-leaves the trail as it was: the next one begins with a look at the files, and cuts off what this one wrote.
+checkpoint is signed over hashes that are synced, and replaces the one before it as a whole. What a call that
+failed has written is cut off by the next one, which begins with a look at the files. A start after a crash
+can't know of the failure: it keeps what is whole.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Trail:
         self.signed = 0
         """How many entries the newest checkpoint covers."""
         self.is_new = False
-        """Whether this process began the trail."""
+        """Whether the files had no entry when first read; False again once they were read a second time."""
         self._expected = ""
         """See `expect`."""
         self.repairs: list[str] = []
@@ -93,7 +94,7 @@ class Trail:
         Raises TrailError; if it is TrailDamaged, every later call raises that too.
         """
         if self._damage is not None:
-            raise self._damage.with_traceback(None)  # which would grow each time
+            raise self._damage.with_traceback(None)  # else the traceback would grow each time
         if self._tree is not None:
             return
         try:
@@ -146,7 +147,7 @@ class Trail:
             note = self._key.sign(self.size, root(self._tree, self.size))
             put_file(path, note.encode(), mode=0o644)
         except OSError as error:
-            self._release_files()  # what could not be synced may be lost, though it reads well now
+            self._release_files()  # what could not be synced may be lost, though it can be read now
             raise self._explained(error) from error
         self.signed = self.size
         return note
@@ -250,8 +251,8 @@ class Trail:
             write_new(path, text, mode=0o644)
         elif path.read_bytes() != text:
             raise TrailDamaged(
-                f"the key of this trail is a different one ({path}): put data/keys/audit.key back from a "
-                "backup"
+                f"the key of this trail is a different one ({path}): put the audit.key that signed it back "
+                "from a backup"
             )
         return key
 

@@ -152,7 +152,7 @@ class Authorizer:
             self._observed(action, cached.topic, refusal)
 
     def let_subscribe(self, topic_filter: str, refusal: Decision) -> None:
-        """The same for a filter of a SUBSCRIBE, each time."""
+        """Report that a refused filter of a SUBSCRIBE passes because its device is observed, each time."""
         self._observed(Action.SUBSCRIBE, topic_filter, refusal)
 
     def _record_message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:

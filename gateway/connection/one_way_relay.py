@@ -1,10 +1,10 @@
 """One direction of a connection: cuts a stream into packets, and passes runs of allowed ones unchanged.
 
-It looks at the fixed header only, and compares. A packet that begins like the last allowed PUBLISH gets the
-same verdict (`gateway.connection.fast_path`, with an example). A packet on a topic with a cached,
-unconditional verdict (`gateway.connection.verdict_cache`) passes or is sealed without being decoded. All
-others go to `handle`, which the two directions define (`gateway.connection.upstream`,
-`gateway.connection.downstream`). What passes unchanged is not copied.
+It compares, and reads no more than the header of a PUBLISH. A packet that begins like the last allowed
+PUBLISH gets the same verdict (`gateway.connection.fast_path`, with an example). A packet on a topic with a
+cached, unconditional verdict (`gateway.connection.verdict_cache`) passes or is sealed without being decoded.
+All others go to `handle`, which the two directions define (`gateway.connection.upstream`,
+`gateway.connection.downstream`). A chunk that passes whole is not copied.
 
 It counts the effort of what it does, and stops after a slice (`gateway.connection.device_budgets`): the rest
 of the chunk waits until `go_on` is called.
@@ -91,18 +91,21 @@ class Relay(FastPath, ABC):
         self.verdicts: dict[bytes, CachedVerdict] = {}
         """The verdicts on the topics seen so far."""
         self.retained_verdicts = self.verdicts
-        """The verdicts that also let a retained message with a payload pass."""
+        """The verdicts that also let a retained message with a payload pass.
+
+        All of them here; in `Upstream` those on topics that are counted as retained.
+        """
         self.out: list[bytes] = []
         """Bytes for the other side, in order. Whoever sends them empties the list."""
         self.answers: list[bytes] = []
         """Bytes for the side the packets came from: answers of the gateway's own. Emptied likewise."""
         self.partial_packets = 0
-        """How many packets came in more than one chunk so far.
+        """How often the beginning of a packet was kept so far, since the rest had not come.
 
         Unchanged between two ticks while a packet is unfinished: it is stuck.
         """
         self.stopped = False
-        """Whether the sender has ended the connection: what follows is ignored."""
+        """Whether nothing more is read here: the sender sent DISCONNECT, or the bus is drained."""
         self._partial: bytearray | None = None
         """The packet whose end has not come, as far as it is here; None if there is none."""
         self._need = 0
@@ -221,6 +224,8 @@ class Relay(FastPath, ABC):
         return chunk
 
     def _run(self, chunk: bytes, pos: int) -> None:  # noqa: C901, PLR0912, PLR0915 - a call would cost as much as a packet
+        # Process packets from `pos` to the end of the chunk or of the slice; what is left is kept or waits.
+        # `start` is where the bytes begin that are not in `out` yet, `began` where this call began.
         end = len(chunk)
         start = began = pos
         other_ledger = self.other_ledger
@@ -344,8 +349,7 @@ class Relay(FastPath, ABC):
         replacement: bytes | None = None
         if cached.sealer is not None:
             if payload_at == end:
-                # Too rare to be worth a case here: `handle` seals it too.
-                return _NOT_CACHED
+                return _NOT_CACHED  # an empty payload that clears nothing: rare, and `handle` seals it
             replacement = rebuilt(data, pos, body_at, payload_at, cached.sealer.seal(data[payload_at:end]))
             if len(replacement) > self.receiver_max_size:
                 return _NOT_CACHED

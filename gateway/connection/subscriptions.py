@@ -63,8 +63,9 @@ _OF_BUS = 0xFF
 _KEPT_CODES_MAX = 65_536
 """Codes of ours that wait for those of the bus, on one connection. A packet has 4,096 filters at most."""
 _Waiting = list[tuple[int, bytes]] | tuple[()]
-"""Packet ids that the bus is to answer, each with one code per filter: ours, or `_OF_BUS`; with none if it
-gives all. In order, for a packet id may come twice. Most connections wait for none, and share the tuple."""
+"""Packet ids that the bus is to answer, each with one code per filter: ours, or `_OF_BUS`; with none if none
+is ours, or the answer has no codes (UNSUBACK before MQTT 5). In order, for a packet id may come twice. Most
+connections wait for none, and share the tuple."""
 _NOTHING: tuple[()] = ()
 
 
@@ -257,7 +258,7 @@ class Subscriptions:
         self._budget_share = 0
 
     def begin_recording(self) -> None:
-        """Have `record_some` record again the decisions on all filters of this connection."""
+        """Have `record_some` record again the decisions on all filters that are kept whole (`_key`)."""
         self._unrecorded = list(self._filters) or _NOTHING
 
     @property
@@ -328,7 +329,7 @@ class Subscriptions:
         return encode_unsubscribe(packet.packet_id, properties, for_the_bus)
 
     def unsuback(self, data: bytes, body_at: int, end: int) -> bytes | None:
-        """The bus's UNSUBACK with our codes put in; None when there are none."""
+        """The bus's UNSUBACK with our codes put in; None when there are none, or nobody waits for it."""
         packet_id = decode_packet_id(data, body_at, end)
         codes, self._unsubscribing = self._take(packet_id, self._unsubscribing)
         if not codes:
@@ -336,7 +337,7 @@ class Subscriptions:
         return encode_unsuback(packet_id, *self._merged(data, body_at, end, codes))
 
     def suback(self, data: bytes, body_at: int, end: int) -> bytes | None:
-        """The bus's SUBACK with our refusals put in; None when there are none."""
+        """The bus's SUBACK with our codes put in; None when there are none. Raises ProtocolError."""
         packet_id = decode_packet_id(data, body_at, end)
         codes, self._subscribing = self._take(packet_id, self._subscribing)
         if codes is None:

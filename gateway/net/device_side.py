@@ -41,8 +41,8 @@ connection, and as many again to answer the CONNECT; for the last bytes to be se
 _NOTHING_READ = {State.AUTHENTICATING, State.OPENING_BUS}
 """In these the device is not read, so that each tick has to check whether it has left."""
 _TICKED = (State.ESTABLISHED, State.GOODBYE, State.DRAINING)
-"""In these the connection gets a Tick each second; in all others `deadline` counts. A tuple, for comparing by
-identity."""
+"""In these the connection gets a Tick each second; in all others `deadline` counts. A tuple: `in` only
+compares identities then, and hashes nothing."""
 
 _log = get_logger()
 
@@ -89,7 +89,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         """The task of its login while that waits for a hash, then of connecting to the bus; else None."""
         self._write_paused = False
         self._untaken = 0
-        """Bytes of answers the device has not read, as last counted in `plane.untaken`."""
+        """Bytes that wait in the device's write buffer while it is full, as counted in `plane.untaken`."""
         self._end_reason = ""
         """For the log: why it was aborted by the gateway or by an error of TLS; empty if it was not."""
 
@@ -185,7 +185,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
 
     @contained
     def resume_writing(self) -> None:
-        """The write buffer towards the device has been emptied."""
+        """The write buffer towards the device has drained to its low-water mark."""
         self._write_paused = False
         self._count_untaken(0)
         if self.connection.state in _TICKED:
@@ -223,7 +223,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         if transport is None:
             return
         transport.write(data)
-        # While writing is paused deliveries wait: all that is still written is answers of the gateway's own.
+        # While writing is paused deliveries wait: only our own answers are added to what is in the buffer.
         if self._write_paused and not self._count_untaken(transport.get_write_buffer_size()):
             self.abort("it does not read the answers to what it sends")
 
@@ -339,6 +339,7 @@ class DeviceSide(PausedReading, asyncio.Protocol):
         state = self.connection.state
         if state in _TICKED:
             established = self.connection.established
+            # TLS that yields no data is no event and ends no rest, but a tick has to charge for it.
             if second < self.rests_until and established is not None and not established.tls_meter.effort:
                 return
             paused_before, self.paused = self.paused, self.paused & ~OVER_RATE

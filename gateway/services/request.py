@@ -8,7 +8,7 @@ Owns which members a request may have. Must not know whether a request is grante
 decoded when it is asked for: so a request can be answered in its own shape and with its own `request_id`,
 whatever else is wrong with it. A member that the service would ignore is an error, since its author expects
 it to have an effect; only the common message may have other members. A member that appears twice is an error,
-too. What is inside `message` is never decoded.
+too. `message` is passed on as it was sent: an envelope in it is decoded here only to find a member twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Re-seals some retained messages under the active key; a newer message of somebody else always wins.
+"""Re-seals some retained messages under the active key; somebody else's newer one wins, but see `LOST`.
 
 A retained message is replaced by publishing it again, sealed under the active key, and somebody else may
 publish at the same moment. Our subscription shows in which order the bus received the messages: if a retained
@@ -20,7 +20,7 @@ from gateway.mqtt.errors import PacketTooLarge
 from gateway.mqtt.properties import Property, PropertyId
 
 PATIENCE = 10.0
-"""Seconds that the bus may be silent while we wait for a message."""
+"""Seconds: for our own message to come back, and for the bus to be silent while it sends what it retains."""
 LOST = "too long to be put back, and overwritten here by the older one: publish it again"
 """Result for a topic: what happened to somebody else's newer message."""
 TOO_LONG = (
@@ -59,7 +59,7 @@ class _RetainedTopic:
         self.fault = ""
         """Why its message can't be opened, or what went wrong."""
         self.tried = 0
-        """Hash of the payload that was tried last, so that only a different one is tried again."""
+        """Hash of the payload that needs no further try: the one tried last or, after `LOST`, ours."""
         self.sent: bytes | None = None
         """The payload that we published to this topic last."""
         self.echoed: asyncio.Event | None = None
@@ -106,7 +106,10 @@ class Batch:
         )
 
     def _older(self, topic: str, retained: _RetainedTopic) -> Envelope | None:
-        """The envelope on this topic that is sealed under an older key; None if there is none."""
+        """The envelope on this topic that is sealed under an older key; None if there is none.
+
+        Also None if it can't be opened: then `fault` says why from now on.
+        """
         if retained.latest is None or retained.fault:
             return None
         try:
@@ -161,13 +164,13 @@ class Batch:
             # It was too long for us to keep its payload, and an empty one would clear the topic.
             raise PacketTooLarge("longer than any message may be")
         # The flag `rewrapped` (`Envelope.rewrapped`) may make it too long. Without it subscribers get the
-        # message twice, which is better than that ours stays in its place.
+        # message twice, which is better than leaving ours in its place.
         for payload in (_flagged_as_resealed(overwritten.payload), overwritten.payload):
             try:
                 return await self._replace(connection, topic, retained, payload, overwritten.properties)
             except PacketTooLarge:
                 if retained.overwritten is not None:
-                    return None  # it came after ours, and stays
+                    return None  # this payload was not sent: what came meanwhile, after ours, stays
         raise PacketTooLarge("longer than the bus takes")
 
     async def _replace(

@@ -20,17 +20,17 @@ from gateway.system.aligned_timers import until_next_multiple_of
 from gateway.system.file_notices import FileNotices
 
 _RELOAD_ALL_ABOVE = 500
-"""Changed devices above which all are read. SQLite accepts only some thousands of ids in a query."""
+"""Number of changed devices above which all are read: SQLite bounds the ids in a query."""
 _RETRY_SECONDS_MAX = 1.0
 """Longest interval between attempts while the store fails."""
 _ANSWER_SECONDS = 5.0
 """Seconds after which a store that does not answer is unavailable."""
 _ANSWER_WAITS = 50
-"""In how many waits of the event loop these seconds are divided (see `_within_answer_seconds`)."""
+"""Into how many waits of the event loop these seconds are divided (see `_within_answer_seconds`)."""
 _CANCEL_SECONDS = 1.0
 """Seconds that a cancelled task gets to end."""
 _abandoned: set[asyncio.Task[None]] = set()
-"""Tasks that hang in the disk; kept here because the loop has only weak references to tasks."""
+"""Tasks that did not end when cancelled; kept here because the loop has only weak references to tasks."""
 
 
 class _LookResult(NamedTuple):
@@ -38,7 +38,7 @@ class _LookResult(NamedTuple):
 
     last_ids: LastIds
     written: float
-    """Unix seconds: when the database's file was written last."""
+    """Unix seconds: when the -wal file was written last; 0 without one."""
     seq: int
     """The number of the newest change in the change log."""
     touched: frozenset[str] | None
@@ -50,7 +50,7 @@ class Directory:
     """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
 
     def __init__(self, store: Store, *, interval: float = 0.4, notices: FileNotices | None = None) -> None:
-        """Look for changes every `interval` seconds; with `notices` of its files, also when one comes."""
+        """Look for changes every `interval` seconds; with `notices` of its files when one comes, or seldom."""
         self._notices = notices
         self.available = False
         self._reason = "not read yet"
@@ -62,7 +62,7 @@ class Directory:
         self._last_ids: LastIds | None = None
         """The highest row ids as of the last look: if they differ now, something has changed."""
         self.changed_at = 0.0
-        """When the newest known change was written, according to the database's file: Unix seconds."""
+        """When the newest known change was written, by its -wal file: Unix seconds."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
         self._on_commit: list[Callable[[], None]] = []
         self._on_availability: list[Callable[[bool, str], None]] = []
@@ -236,7 +236,7 @@ async def _within_answer_seconds(work: Coroutine[Any, Any, None]) -> None:
         task.cancel()
         await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
         if not task.done():
-            # The driver's thread hangs in the disk, and hears of nothing before that is back.
+            # It hangs in the disk, and hears of nothing before that is back.
             _abandoned.add(task)
             task.add_done_callback(_let_go)
 

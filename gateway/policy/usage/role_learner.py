@@ -1,10 +1,12 @@
 """Proposes a least-privilege role from what devices were seen to do.
 
 "Today's" rules and roles are those of the policy in force. The proposed role allows what was allowed and
-used, and more than that only where a level varies and one of today's rules has a wildcard for it. It keeps
-the conditions of today's rules (`gateway.policy.usage.replay.Conditions`), and those denies that take
-something out of what it allows. What was refused is listed, not allowed. Knows no files:
-`gateway.policy.usage.role_writer` writes the role down.
+used. It allows more than that where a level varies (if a rule of today has a wildcard for it, or those that
+allowed it are gone), where a placeholder stands for what several devices used, and where no rule covers a
+record with a `+`: then the parts that rules allow (`proposed_in_part`). It keeps the conditions of today's
+rules (`gateway.policy.usage.replay.Conditions`), and those denies that take something out of what it allows.
+What was refused is listed; what the role would allow of it is named (`newly_allowed`, `sometimes_refused`).
+Knows no files: `gateway.policy.usage.role_writer` writes the role down.
 
 For example, under `allow home/+/+` and `deny home/locks/#`:
 
@@ -75,11 +77,11 @@ def learn(
     uses: list[_Use] = []
     without_rule, proposed_in_part, wide = [], [], []
     by_other_roles = 0
-    learned_roles = None if role is None else frozenset(policy.expanded((role,)))
+    source_roles = None if role is None else frozenset(policy.expanded((role,)))
     for record in with_template:
         if not record.allowed:
             continue
-        its_uses = _uses_of(policy, identities[record.device_id], record, learned_roles)
+        its_uses = _uses_of(policy, identities[record.device_id], record, source_roles)
         granted_wide = _granted_wide(policy, identities[record.device_id], record)
         if not its_uses:
             by_other_roles += record.count
@@ -96,7 +98,7 @@ def learn(
     refused = [record for record in with_template if not record.allowed]
     writable = [use for use in uses if rule_topic_fault(use.record.template) is None]
     allows = _allows(writable, refused, identities)
-    roles = learned_roles or {
+    roles = source_roles or {
         name for identity in identities.values() for name in policy.expanded(identity.roles)
     }
     proposal = Proposal(
@@ -117,7 +119,7 @@ def learn(
 
 
 def _granted_wide(policy: Policy, identity: Identity, record: UsageRecord) -> list[bool]:
-    """For each topic that the record's template stands for: whether it is a filter that is granted in part.
+    """For each topic or filter that the template stands for: whether it is granted in part, as a filter.
 
     With a `+` in the template it may also be many topics. Taking these for a filter gives nothing away, for
     each delivery is decided by the rules.
@@ -137,12 +139,14 @@ def _uses_of(
     allowed = decision is not None and decision.allowed
     allow_rules = decision.allow_rules if decision is not None else ()
     of_roles = [rule for rule in allow_rules if roles is None or rule.role in roles]
+    # A filter that other roles allow is theirs as a whole: that gives an empty list. Of other actions this is
+    # not known: a `+` was decided on one made-up value (`decision_on`).
     if of_roles or (allowed and record.action is Action.SUBSCRIBE):
         return _by_conditions(record, record.template, of_roles)
-    # It is denied now; or no rule covers all of it, for a `+` in a record may be from a filter that the
-    # device sent, or stand for many topics whose records were merged (`gateway.store.usage`, ADR 0011). Then
-    # each rule allows the part that it overlaps, under its own conditions. The template as a whole has no
-    # conditions to take over, and would include what other roles allow.
+    # It is denied now; or no rule of these roles covers all of it, for a `+` in a record may be from a filter
+    # that the device sent, or stand for many topics whose records were merged (`gateway.store.usage`, ADR
+    # 0011). Then each rule allows the part that it overlaps, under its own conditions. The template as a
+    # whole has no conditions to take over, and would include what other roles allow.
     rules = [rule for rule in overlapping_rules(policy, identity, record) if rule.effect is Effect.ALLOW]
     if not rules:
         return [_Use(record, record.template, UNCONDITIONAL, ())]
@@ -181,7 +185,7 @@ def _for_action(action: Action, rule: Rule) -> Rule:
 def _common_template(rule_filter: str, template: str, identity: Identity) -> str:
     """A template of the topics that a rule and an overlapping template have in common.
 
-    Each level is that of the rule; if that is a wildcard, that of the template; else `+`.
+    Each level is that of the rule; if that is a wildcard, the template's; else `+`, or `#` at the end.
     """
     both = intersection(filter_of(rule_filter, identity), filter_of(template, identity)) or template
     sources = [rule_filter.split("/"), template.split("/")]
@@ -299,7 +303,7 @@ def _denies(
 
 
 def _is_barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
-    """Whether what was refused is not even suggested: a deny overlaps it, or no rule can name it."""
+    """Whether not even a commented-out rule is proposed: a deny overlaps it, or no rule can name it."""
     # Topics with a $ are the bus's own, with its administration among them: such a rule has to be written by
     # a person.
     if topic[:1] == "$" or rule_topic_fault(topic):
@@ -335,7 +339,7 @@ def _checked(
 
     def allowing_rule(record: UsageRecord) -> Rule | None:
         identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))
-        # None: its topics are decided differently, which counts as refused.
+        # None: the topics of its template are not all decided alike, or there are none. Counts as refused.
         decision = decision_on(alone, identity, record.action, record.template)
         return decision.rule if decision is not None and decision.allowed else None
 
@@ -366,7 +370,7 @@ def _checked(
         },
         sometimes_refused=_by_template(sometimes_refused),
         newly_allowed=tuple(newly_allowed),
-        # A wide filter as a whole, too: for which part of it there are deliveries is not known.
+        # A wide filter is checked whole, too: no record says which deliveries came by it.
         newly_refused=_refused_by(alone, [*(use.record for use in writable), *wide], identities),
     )
 
@@ -374,7 +378,7 @@ def _checked(
 def _refused_by(
     alone: Policy, records: Iterable[UsageRecord], identities: Mapping[str, Identity]
 ) -> tuple[UsageRecord, ...]:
-    """The records of which the proposed role refuses at least one topic."""
+    """The records of which the proposed role refuses a topic, or which stand for no topic any more."""
     found = []
     for record in records:
         identity = replace(identities[record.device_id], roles=(LEARNED_ROLE,))
