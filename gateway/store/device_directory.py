@@ -50,7 +50,7 @@ class Directory:
     """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
 
     def __init__(self, store: Store, *, interval: float = 0.4, notices: FileNotices | None = None) -> None:
-        """Look for changes every `interval` seconds; with `notices` of its files when one comes, or seldom."""
+        """Look for changes every `interval` seconds; with `notices` of its files at each, or seldom."""
         self._notices = notices
         self.available = False
         self._reason = "not read yet"

@@ -55,8 +55,8 @@ class Proposal:
     refused: Mapping[Action, SummaryByTemplate]
     """What was refused, and is not allowed by this role."""
     barred: Mapping[Action, SummaryByTemplate]
-    """The part of `refused` that gets not even a commented-out rule: a deny of today overlaps it, it begins with
-    a `$`, or no rule can name it."""
+    """The part of `refused` that gets not even a commented-out rule: a deny of today overlaps it, it begins
+    with a `$`, or no rule can name it."""
     sometimes_refused: Mapping[Action, SummaryByTemplate]
     """The same device was both refused and allowed the same template: because of QoS, retain flag or size, or
     because the rules changed in between."""
