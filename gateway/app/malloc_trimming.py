@@ -9,7 +9,7 @@ from __future__ import annotations
 from gateway.app.periodic import every
 from gateway.system.malloc import free_bytes, give_back_free_pages
 
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
 _FREED = 16_777_216
 """Bytes that became free, at least."""
 _FREED_SHARE = 4
