@@ -10,7 +10,7 @@ from gateway.auth.login_gate import LoginGate
 from gateway.connection.gcra_rate_limit import Rates
 from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
-from gateway.net.connection_reports import ConnectionReports
+from gateway.net.connection_audit_and_log import ConnectionReports
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_connections import ConnectionRegistry
 from gateway.observe.audit_dispatch import Audit

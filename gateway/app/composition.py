@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.build_data_plane import build_data_plane
 from gateway.app.certificate_dates import CertificateDates
+from gateway.app.configured_health_checks import ServiceChecking
 from gateway.app.external_or_embedded_bus import bus_services, open_bus
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
 from gateway.app.followers.follower import Follower
@@ -27,7 +28,6 @@ from gateway.app.followers.policy import PolicyFollower
 from gateway.app.gc_tuning import FullCollections
 from gateway.app.malloc_trimming import MallocTrimming
 from gateway.app.metric_sources import Durations, Measuring, Parts
-from gateway.app.monitoring_toml_checks import ServiceChecking
 from gateway.app.open_alerts import open_alerts
 from gateway.app.open_audit import AuditParts, open_audit
 from gateway.app.open_checks import open_checks

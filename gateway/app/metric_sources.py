@@ -22,7 +22,7 @@ from gateway.app.savers.audit_trail_thread import AuditTrail
 from gateway.auth.passwords import PasswordPool
 from gateway.connection.process_context import Context
 from gateway.connection.process_counters import FROM_DEVICES, TO_DEVICES, Counters
-from gateway.net.connection_state_gauges import ConnectionCounts, count_connections
+from gateway.net.connection_counts import ConnectionCounts, count_connections
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.puback_latency_samples import RoundTripSamples

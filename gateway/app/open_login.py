@@ -8,10 +8,10 @@ from gateway.app.savers.login_priority_file import KnownDevicesSaver
 from gateway.app.secret_overlaps import SecretOverlaps
 from gateway.auth.claimed_name_redaction import ClaimedNames
 from gateway.auth.dual_secrets import SecretPairs
-from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, VerifiedSecrets
+from gateway.auth.recent_logins import KnownDevices
 from gateway.auth.tokens import Tokens
 from gateway.config import Settings
 from gateway.connection.process_context import Context

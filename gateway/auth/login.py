@@ -22,9 +22,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from gateway.auth.device_lookup_protocol import Lookup
 from gateway.auth.dual_secrets import MatchedSecret, SecretPairs
-from gateway.auth.known_devices import KnownDevices
 from gateway.auth.login_queue import HashRequest, Standing
 from gateway.auth.passwords import Busy, PasswordPool, VerifiedSecrets, needs_rehash
+from gateway.auth.recent_logins import KnownDevices
 from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Device, Grant, is_device_id

@@ -51,7 +51,7 @@ class Standing(IntEnum):
     KNOWN = 0
     """Its device logged in from this place before."""
     SEEN = 1
-    """Its device logged in lately (`known_devices.DAYS`) from elsewhere, and neither place nor network had a
+    """Its device logged in lately (`recent_logins.DAYS`) from elsewhere, and neither place nor network had a
     recent wrong login."""
     UNKNOWN = 2
     """Neither of these."""

@@ -26,13 +26,13 @@ def _init() -> Command:
 
 
 def _device() -> Group:
-    from gateway.cli import device, device_connections, device_held, device_set, device_trace
+    from gateway.cli import device, device_connections, device_held, device_set_export, device_trace
 
     return Group(
         "Devices: who may connect, and in which roles.",
         {
             "add": device.add,
-            "set": device_set.set_,
+            "set": device_set_export.set_,
             "list": device.list_devices,
             "show": device.show,
             "disable": device.disable,
@@ -43,7 +43,7 @@ def _device() -> Group:
             "kick": device_connections.kick,
             "trace": device_trace.trace,
             "held": device_held.held,
-            "export": device_set.export,
+            "export": device_set_export.export,
         },
     )
 

@@ -21,7 +21,7 @@ from gateway.connection.events import (
     ShuttingDown,
     Tick,
 )
-from gateway.connection.transition_outcomes import Ended, Result
+from gateway.connection.handler_outcomes import Ended, Result
 from gateway.mqtt.encode import DISCONNECT, encode_auth
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.rules import Action

@@ -15,9 +15,9 @@ from gateway.connection.commands import Close, Command
 from gateway.connection.device_budgets import Meter
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import Event
+from gateway.connection.handler_outcomes import Accepted, Ended, Outcome
 from gateway.connection.opening import Opening
 from gateway.connection.process_context import Context
-from gateway.connection.transition_outcomes import Accepted, Ended, Outcome
 from gateway.connection.transition_table import TABLE, Row, State
 from gateway.mqtt.packets import Version
 from gateway.policy.engine.identity import Device, Identity

@@ -20,9 +20,9 @@ from gateway.connection.device_budgets import (
     header_effort,
 )
 from gateway.connection.one_way_relay import Relay, rebuilt
-from gateway.connection.packet_ids import PacketIds, with_id, without_id
 from gateway.connection.process_context import EMPTY_SET, Context
 from gateway.connection.process_counters import TO_DEVICES
+from gateway.connection.qos2_packet_ids import PacketIds, with_id, without_id
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.verdict_cache import CachedVerdict, keep, topic_text

@@ -23,7 +23,7 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
-from gateway.connection.transition_outcomes import Ended, Result
+from gateway.connection.handler_outcomes import Ended, Result
 from gateway.mqtt.reason_codes import Reason
 
 _LEAVING_TICKS_MAX = 5

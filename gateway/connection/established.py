@@ -15,13 +15,13 @@ from gateway.connection.connect import Terms, identity_of
 from gateway.connection.device_budgets import Meter
 from gateway.connection.downstream import Downstream
 from gateway.connection.events import Answer, BusBytes, DeviceBytes, Tick, Turn
+from gateway.connection.handler_outcomes import Ended, Fault, Result, SaidGoodbye
 from gateway.connection.limit_reports import too_fast, too_long, too_slow
 from gateway.connection.passed_message_counts import PassedMessages
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.service_calls import answer_within
 from gateway.connection.subscriptions import Subscriptions
-from gateway.connection.transition_outcomes import Ended, Fault, Result, SaidGoodbye
 from gateway.connection.upstream import Upstream
 from gateway.connection.writes import sent
 from gateway.mqtt.acknowledgement_order import Ledger

@@ -46,9 +46,9 @@ from gateway.connection.events import (
     PolicyChanged,
     ShuttingDown,
 )
+from gateway.connection.handler_outcomes import Accepted, Ended, Result
 from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
-from gateway.connection.transition_outcomes import Accepted, Ended, Result
 from gateway.mqtt.decode import ConnectFault, decode_connack, decode_connect
 from gateway.mqtt.encode import DISCONNECT, encode_connack, encode_connect
 from gateway.mqtt.errors import MqttError, PacketTooLarge, ProtocolError

@@ -24,8 +24,8 @@ from gateway.connection.commands import Command, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import BusBytes, DeviceBytes, Event
+from gateway.connection.handler_outcomes import Ended, Outcome
 from gateway.connection.opening import Opening
-from gateway.connection.transition_outcomes import Ended, Outcome
 from gateway.connection.transition_table import State
 from gateway.connection.verdict_cache import CachedVerdict, topic_text
 from gateway.mqtt.decode import decode_subscribe

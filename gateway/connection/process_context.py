@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Never
 
 from gateway.connection.bus_holdings import Holdings
-from gateway.connection.connects_without_revoked_will import RevokedWills
 from gateway.connection.device_budgets import Budgets
 from gateway.connection.process_counters import Counters
+from gateway.connection.remembered_revoked_wills import RevokedWills
 from gateway.keys.key_ring import KeyRing
 from gateway.policy.engine.decision_recorder import UsageRecorder
 from gateway.policy.engine.limits import ANY_SIZE

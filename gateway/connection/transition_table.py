@@ -1,7 +1,7 @@
 """The life of a connection as one table: (state, event) -> (handler, next state).
 
 A row holds the handler, and which state comes next after which outcome. A handler that returns plain
-commands leaves the state as it is; what else it may return is in `gateway.connection.transition_outcomes`.
+commands leaves the state as it is; what else it may return is in `gateway.connection.handler_outcomes`.
 No handler knows in which state it is called, nor enters one: `gateway.connection.device_connection` does
 that, by this table alone. A missing entry is a fault of ours, not of a peer.
 
@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import NamedTuple, get_args
 
-from gateway.connection import access_changes, device_pace, draining
+from gateway.connection import access_changes, draining, slow_reading_device
 from gateway.connection.commands import Command
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import (
@@ -48,8 +48,8 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
+from gateway.connection.handler_outcomes import Accepted, Ended, Fault, Outcome, Result, SaidGoodbye
 from gateway.connection.opening import Opening
-from gateway.connection.transition_outcomes import Accepted, Ended, Fault, Outcome, Result, SaidGoodbye
 
 
 class State(Enum):
@@ -128,8 +128,8 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     State.ESTABLISHED: {
         DeviceBytes: Row(EstablishedConnection.device_bytes, _LEAVES),
         BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
-        DeviceFull: Row(device_pace.full, _CLOSES),
-        DeviceReady: Row(device_pace.ready, _CLOSES),
+        DeviceFull: Row(slow_reading_device.full, _CLOSES),
+        DeviceReady: Row(slow_reading_device.ready, _CLOSES),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(access_changes.renewed, _CLOSES),
         ReauthenticationFailed: Row(access_changes.withdrawn, _CLOSES),
@@ -137,7 +137,7 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         AccessWithdrawn: Row(access_changes.withdrawn, _CLOSES),
         Kicked: Row(access_changes.kicked, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
-        BusLost: Row(device_pace.bus_lost, _CLOSES),
+        BusLost: Row(slow_reading_device.bus_lost, _CLOSES),
         ShuttingDown: Row(access_changes.stop, _CLOSES),
         Tick: Row(access_changes.tick, _CLOSES),
         Turn: Row(EstablishedConnection.turn, _LEAVES),
@@ -145,8 +145,8 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     State.GOODBYE: {
         DeviceBytes: Row(_nothing, _STAYS),
         BusBytes: Row(draining.bus_bytes, _CLOSES),
-        DeviceFull: Row(device_pace.full, _CLOSES),
-        DeviceReady: Row(device_pace.ready, _CLOSES),
+        DeviceFull: Row(slow_reading_device.full, _CLOSES),
+        DeviceReady: Row(slow_reading_device.ready, _CLOSES),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(_nothing, _STAYS),
         ReauthenticationFailed: Row(draining.withdrawn, _CLOSES),
@@ -162,8 +162,8 @@ TABLE: dict[State, dict[type[Event], Row]] = {
     State.DRAINING: {
         DeviceBytes: Row(_nothing, _STAYS),
         BusBytes: Row(EstablishedConnection.bus_bytes, _CLOSES),
-        DeviceFull: Row(device_pace.full, _CLOSES),
-        DeviceReady: Row(device_pace.ready, _CLOSES),
+        DeviceFull: Row(slow_reading_device.full, _CLOSES),
+        DeviceReady: Row(slow_reading_device.ready, _CLOSES),
         Answer: Row(EstablishedConnection.answer, _STAYS),
         Reauthenticated: Row(_nothing, _STAYS),
         ReauthenticationFailed: Row(access_changes.withdrawn, _CLOSES),
@@ -171,7 +171,7 @@ TABLE: dict[State, dict[type[Event], Row]] = {
         AccessWithdrawn: Row(access_changes.withdrawn, _CLOSES),
         Kicked: Row(access_changes.kicked, _CLOSES),
         DeviceLost: Row(_device_left, _CLOSES),
-        BusLost: Row(device_pace.bus_lost, _CLOSES),
+        BusLost: Row(slow_reading_device.bus_lost, _CLOSES),
         ShuttingDown: Row(draining.stop, _CLOSES),
         Tick: Row(draining.tick_to_drain, _CLOSES),
         Turn: Row(draining.turn_to_drain, _CLOSES),

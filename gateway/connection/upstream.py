@@ -20,9 +20,9 @@ from gateway.connection.device_budgets import (
 )
 from gateway.connection.limit_reports import refused_length
 from gateway.connection.one_way_relay import Relay
-from gateway.connection.packet_ids import PacketIds, with_id, without_id
 from gateway.connection.process_context import EMPTY_SET, Context
 from gateway.connection.process_counters import FROM_DEVICES
+from gateway.connection.qos2_packet_ids import PacketIds, with_id, without_id
 from gateway.connection.service_calls import call_of
 from gateway.connection.subscriptions import Subscriptions
 from gateway.connection.topic_aliases import TopicAliases

@@ -14,7 +14,7 @@ from gateway.connection.commands import Call
 from gateway.connection.events import Answer
 from gateway.connection.process_context import Context
 from gateway.net.bus_endpoint import Bus
-from gateway.net.connection_reports import ConnectionReports
+from gateway.net.connection_audit_and_log import ConnectionReports
 from gateway.net.device_round_robin import Turns
 from gateway.net.live_connections import ConnectionRegistry
 from gateway.net.tasks import Tasks

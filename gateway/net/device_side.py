@@ -21,7 +21,7 @@ from gateway.connection.transition_table import State
 from gateway.mqtt.reason_codes import Reason
 from gateway.net.bounded_tls import tls_of
 from gateway.net.bus_side import BusSide, not_connected
-from gateway.net.connection_reports import named
+from gateway.net.connection_audit_and_log import named
 from gateway.net.data_plane_parts import DataPlane
 from gateway.net.device_login import authenticate, reauthenticate
 from gateway.net.fault_containment import contained

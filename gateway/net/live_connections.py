@@ -1,7 +1,7 @@
 """The registry of live connections, and whether there is room for one more.
 
-Nothing else keeps it. Must not know what is reported of connections (`gateway.net.connection_reports`), nor
-what changes for them (`gateway.net.live_updates`).
+Nothing else keeps it. Must not know what is reported of connections
+(`gateway.net.connection_audit_and_log`), nor what changes for them (`gateway.net.live_updates`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from gateway.connection.audit_vocabulary import refused_session
 from gateway.connection.events import AccessWithdrawn, Event, Kicked, PolicyChanged
 from gateway.connection.transition_table import State
-from gateway.net.connection_reports import ConnectionReports
+from gateway.net.connection_audit_and_log import ConnectionReports
 from gateway.net.live_connections import ConnectionRegistry, LiveConnection
 from gateway.net.tasks import Tasks
 from gateway.policy.engine.identity import Device, Grant

@@ -13,7 +13,7 @@ from harness.stored_devices import add_devices
 
 from gateway.app.savers.login_priority_file import FILE
 from gateway.app.savers.usage import UsageSaver
-from gateway.auth.known_devices import KnownDevices
+from gateway.auth.recent_logins import KnownDevices
 from gateway.config import Settings
 from gateway.store import open_store
 from gateway.system.ip_address_blocks import place_of

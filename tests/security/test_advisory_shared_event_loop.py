@@ -36,7 +36,7 @@ from gateway.connection.events import (
 )
 from gateway.http import server as http_server
 from gateway.net.bus_endpoint import Bus
-from gateway.net.connection_reports import ConnectionReports, named
+from gateway.net.connection_audit_and_log import ConnectionReports, named
 from gateway.net.device_port import DevicePort
 from gateway.net.device_side import DeviceSide
 from gateway.net.live_connections import ConnectionRegistry

@@ -1,7 +1,7 @@
 """Saves which devices are known, so that they still go first in the queue for a hash after a restart.
 
 Owns the file `known-devices` in the data folder, and when it is written. What it is for is said in
-`gateway.auth.known_devices`. Without it nobody is refused: devices are unknown until they log in.
+`gateway.auth.recent_logins`. Without it nobody is refused: devices are unknown until they log in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.app.savers.saver import Saver
-from gateway.auth.known_devices import KnownDevices, Snapshot
+from gateway.auth.recent_logins import KnownDevices, Snapshot
 from gateway.observe.logs import get_logger
 from gateway.observe.save_failures import Saves
 from gateway.system.atomic_files import locked, replace_file, write_new

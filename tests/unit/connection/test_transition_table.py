@@ -31,7 +31,7 @@ from gateway.connection.events import (
     Tick,
     Turn,
 )
-from gateway.connection.transition_outcomes import Accepted, Ended, Outcome, SaidGoodbye
+from gateway.connection.handler_outcomes import Accepted, Ended, Outcome, SaidGoodbye
 from gateway.connection.transition_table import TABLE, Row, State
 
 ROOT = Path(__file__).parents[3]

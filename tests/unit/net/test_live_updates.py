@@ -10,7 +10,7 @@ import pytest
 
 from gateway.connection.events import AccessWithdrawn, PolicyChanged
 from gateway.connection.transition_table import State
-from gateway.net.connection_reports import ConnectionReports
+from gateway.net.connection_audit_and_log import ConnectionReports
 from gateway.net.live_connections import ConnectionRegistry
 from gateway.net.live_updates import LiveUpdates
 from gateway.net.tasks import Tasks

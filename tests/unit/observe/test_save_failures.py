@@ -15,7 +15,7 @@ from gateway.app.savers.issued_tokens import IssuedTokensSaver
 from gateway.app.savers.key_uses import KeyUsesSaver
 from gateway.app.savers.login_priority_file import KnownDevicesSaver
 from gateway.app.savers.usage import UsageSaver
-from gateway.auth.known_devices import KnownDevices
+from gateway.auth.recent_logins import KnownDevices
 from gateway.connection.bus_holdings import ConnectionHoldings
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditLog

@@ -8,7 +8,7 @@ import pytest
 from harness.full_disk import no_more_bytes
 
 from gateway.app.savers.login_priority_file import FILE, KnownDevicesSaver
-from gateway.auth.known_devices import KnownDevices
+from gateway.auth.recent_logins import KnownDevices
 from gateway.observe.save_failures import Saves
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.connection.audit_vocabulary import Origin, Report, Source, refused_login
 from gateway.connection.device_connection import DeviceConnection
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.connection_log import ConnectionLog
+from gateway.net.connection_log_limit import ConnectionLog
 from gateway.net.refusal_log_limit import RefusedStrangers
 from gateway.observe.audit_dispatch import Audit, AuditEvent
 from gateway.observe.logs import get_logger

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gateway.mqtt.reason_codes import Reason
-from gateway.net import connection_log
-from gateway.net.connection_log import ConnectionLog
+from gateway.net import connection_log_limit
+from gateway.net.connection_log_limit import ConnectionLog
 
 
 @pytest.fixture
 def lines(warnings_of):
-    return warnings_of(connection_log)
+    return warnings_of(connection_log_limit)
 
 
 def test_a_device_that_connects_without_end_gets_sixty_lines_a_minute_and_a_number(lines):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connection.connects_without_revoked_will import PAIRS_MAX, RevokedWills
+from gateway.connection.remembered_revoked_wills import PAIRS_MAX, RevokedWills
 
 
 def test_only_what_was_taken_back_is_known():

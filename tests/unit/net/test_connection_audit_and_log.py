@@ -8,7 +8,7 @@ import pytest
 
 from gateway.connection.audit_vocabulary import Source, refused_session
 from gateway.mqtt.reason_codes import Reason
-from gateway.net.connection_reports import ConnectionReports
+from gateway.net.connection_audit_and_log import ConnectionReports
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.connection.packet_ids import with_id, without_id
 from gateway.connection.process_context import EMPTY_SET
+from gateway.connection.qos2_packet_ids import with_id, without_id
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.connection.commands import Command
 from gateway.connection.established import EstablishedConnection
 from gateway.connection.events import BusLost, DeviceFull, DeviceReady
-from gateway.connection.transition_outcomes import Ended
+from gateway.connection.handler_outcomes import Ended
 from gateway.mqtt.errors import LimitExceeded
 from gateway.mqtt.reason_codes import Reason
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.auth import known_devices
-from gateway.auth.known_devices import DAYS, KnownDevices
+from gateway.auth import recent_logins
+from gateway.auth.recent_logins import DAYS, KnownDevices
 
 DAY = 86_400_000
 
@@ -61,7 +61,7 @@ def test_a_device_that_moves_about_pushes_no_other_out(known):
 
 
 def test_the_device_longest_away_is_forgotten_when_there_are_too_many(known, monkeypatch):
-    monkeypatch.setattr(known_devices, "DEVICES_MAX", 3)
+    monkeypatch.setattr(recent_logins, "DEVICES_MAX", 3)
     for name in "abc":
         known.add(name, "x")
     known.add("a", "y")
