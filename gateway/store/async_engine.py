@@ -1,7 +1,5 @@
 """The database for whoever must not block an event loop: each connection has a thread of its own.
 
-What is saved again and again (`AsyncDatabase.write`) is done in one more thread, a transaction a call.
-
 A task that is cancelled while a statement runs is cancelled once the statement is done. A statement that
 nobody awaits would go on in its thread, and its transaction with it: nobody could write until that connection
 is garbage.
@@ -12,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,7 +18,7 @@ from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.store.database import POOL, Database, set_up_connections, url_of
-from gateway.store.transactions import Transactions
+from gateway.store.transactions import GivenConnection, Transactions
 
 _T = TypeVar("_T")
 
@@ -35,7 +32,6 @@ class AsyncDatabase(Database):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._engine = _engine(path)
-        self._writer = ThreadPoolExecutor(1, "store-writer")
 
     @asynccontextmanager
     async def transaction(self, *, write: bool) -> AsyncIterator[AsyncConnection]:
@@ -62,26 +58,27 @@ class AsyncDatabase(Database):
         return connection
 
     async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
-        """As `Transactions` says, in a thread of its own: one, for only one can write at a time.
-
-        A disk that hangs must not use up the threads in which files are looked at. Cancelled before it has
-        begun, it is not done. Once it has begun it is done, and this returns: the task is cancelled at its
-        next await, so that nobody takes for undone, and does again, what is done.
-        """
-        writing = self._writer.submit(self.write_now, work)
-        done, cancelled = asyncio.wrap_future(writing), False
-        while not done.done():
+        """As `Transactions` says. Not in a thread, which would hold messages up longer (ADR 13)."""
+        writing = asyncio.ensure_future(self._write(work))  # noqa: TID251 - held here until it is done
+        cancelled = False
+        while not writing.done():
             try:
-                await asyncio.wait({done})
+                await asyncio.wait({writing})
             except asyncio.CancelledError:
-                if writing.cancel():
-                    raise
                 cancelled = True
         task = asyncio.current_task()
         if cancelled and task is not None:
             task.uncancel()
             task.cancel()
-        done.result()
+        writing.result()
+
+    async def _write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        async with self.transaction(write=True) as connection:
+            await work(GivenConnection(connection))
+
+    async def write_in_thread(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """As `Transactions` says."""
+        await _to_its_end(asyncio.to_thread(self.write_now, work))
 
     async def reopen(self) -> None:
         """As `Database` has it."""
@@ -90,7 +87,6 @@ class AsyncDatabase(Database):
 
     async def close(self) -> None:
         """As `Database` has it."""
-        self._writer.shutdown(wait=False)
         await super().close()
         await self._engine.dispose()
 

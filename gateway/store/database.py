@@ -99,6 +99,10 @@ class Database:
         """As `Transactions` says."""
         self.write_now(work)
 
+    async def write_in_thread(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """As `Transactions` says, without a thread: whoever has no event loop has nothing else to do."""
+        self.write_now(work)
+
     def write_now(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
         """Do it at once, in one transaction. Blocks; raises StoreError."""
         with self._explaining(), self._blocking.connect() as connection:

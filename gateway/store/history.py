@@ -43,7 +43,7 @@ class History:
         `ended` are ids of series; `moved` has step, number and new time of rows; `needed` gives, by step, the
         number of the first row to keep. All is saved or nothing, and saving it again changes nothing.
         """
-        await self._transactions.write(
+        await self._transactions.write_in_thread(
             partial(_save, series=series, ended=ended, rows=rows, moved=moved, needed=needed)
         )
 

@@ -22,10 +22,18 @@ class Transactions(Protocol):
         ...
 
     async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
-        """Do `work`, which waits for nothing but the database, in one transaction that writes.
+        """Do `work` in one transaction that writes, to its end, for whoever saves again what was not saved.
 
-        The same as by `transaction`, where each statement takes several iterations of the loop and of a
-        thread: this takes one, for what is done again and again.
+        When the task is cancelled meanwhile, this returns, and the task is cancelled at its next await: so
+        nobody takes for undone, and saves twice, what is done.
+        """
+        ...
+
+    async def write_in_thread(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
+        """Do `work`, which waits for nothing but the database, in one transaction and one call of a thread.
+
+        For what is done again and again in an idle process: by `transaction` each statement takes several
+        iterations of the loop and of a thread.
         """
         ...
 
@@ -44,6 +52,8 @@ class GivenConnection:
     async def write(self, work: Callable[[Transactions], Coroutine[Any, Any, None]]) -> None:
         """Do it in the caller's transaction."""
         await work(self)
+
+    write_in_thread = write
 
 
 class InThisThread:

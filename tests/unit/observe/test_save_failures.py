@@ -148,9 +148,9 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
     refusals = PolicyDenialsSaver(store, Counters(), saves)
     long = [StoredRefusal(f"r{one}", 1, "lamp", "publish", "t" * 4_000, "No.", "") for one in range(100)]
     refusals._unsaved.extend(long)
-    engine = store._database._blocking
-    event.listen(engine, "connect", full)
-    engine.dispose()
+    engine = store._database._engine
+    event.listen(engine.sync_engine, "connect", full)
+    await engine.dispose()
     for _ in range(5):
         await refusals.save()
     assert saves.check()[0] is False
@@ -158,8 +158,8 @@ async def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path, told):
     said = f"the database {tmp_path}/gateway.db failed (database or disk is full): make room on its disk"
     assert said in saves.check()[1]
     assert [line["event"] for line in told] == ["not saved"]
-    event.remove(engine, "connect", full)
-    engine.dispose()
+    event.remove(engine.sync_engine, "connect", full)
+    await engine.dispose()
     await refusals.save()
     assert saves.check()[0]
     assert await store.refusals.get("r99") is not None

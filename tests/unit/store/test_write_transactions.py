@@ -1,13 +1,12 @@
-"""How long a save of the gateway's keeps others from writing (`device disable` too), and messages waiting.
+"""How long a save of the gateway's keeps others from writing: `device disable` among them.
 
 Each statement of a transaction costs turns of the event loop, which are long while somebody floods it,
-and the database is locked meanwhile. And a statement with hundreds of rows takes Python ten milliseconds.
+and the database is locked meanwhile.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from contextlib import closing, contextmanager
 
 import pytest
@@ -18,7 +17,7 @@ from sqlalchemy.engine import Engine
 from gateway.connection.bus_holdings import Kind, SavedHoldings
 from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.rules import Action
-from gateway.store import IssuedToken, RefusedClient, StoredRefusal, usage
+from gateway.store import IssuedToken, StoredRefusal, usage
 
 
 @pytest.fixture
@@ -80,42 +79,6 @@ async def test_a_save_is_as_many_statements_however_much_there_is(store, save):
             await save(store, many)
         counts.append(len(sent))
     assert 0 < counts[0] == counts[1]
-
-
-OF_MANY_ROWS = {
-    "usage records": SAVES["usage records"],
-    "usage records of a device with too many": lambda store, _: store.usage.reduce("lamp"),
-    "refusals": SAVES["refusals"],
-    "refused clients": lambda store, many: store.refused_clients.save(
-        [RefusedClient("lamp", f"{n}", "login", "", False, "", "", "", "", 1, 1, 1) for n in range(many)]
-    ),
-    "tokens": SAVES["tokens"],
-    "holdings": SAVES["holdings that are gone"],
-    "the history": lambda store, many: store.history.save(
-        series=[], ended=[], rows=[(60, n, 1, b"x") for n in range(many)], moved=[], needed={}
-    ),
-}
-
-
-@pytest.mark.parametrize("save", OF_MANY_ROWS.values(), ids=OF_MANY_ROWS.keys())
-async def test_what_is_saved_again_and_again_is_written_outside_of_the_event_loop_s_thread(
-    store, save, monkeypatch
-):
-    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 4)
-    await store.usage.add_records([record(number) for number in range(5)])
-    threads = set()
-
-    def note(_connection, _cursor, statement, *_):
-        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
-            threads.add(threading.current_thread().name)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        await save(store, 9)
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-    # In another thread, a disk that hangs would use up those in which files are looked at.
-    assert {name.partition("_")[0] for name in threads} == {"store-writer"}
 
 
 async def test_others_can_write_while_usage_records_are_made_fewer(store, path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiosqlite
 import pytest
 from harness.failing_store import Failing
@@ -57,19 +59,18 @@ async def test_damaged_rows_are_told(store, tmp_path):
 
 async def test_to_save_takes_one_call_of_a_thread(store, monkeypatch):
     calls, by_statement = [], []
-    writer, execute = store._database._writer, aiosqlite.Connection._execute
-    submit = writer.submit
+    in_thread, execute = asyncio.to_thread, aiosqlite.Connection._execute
 
-    def counted(work, *arguments):
+    async def counted(work, *arguments):
         calls.append(work)
-        return submit(work, *arguments)
+        return await in_thread(work, *arguments)
 
     async def statement(self, *arguments, **more):
         by_statement.append(arguments)
         return await execute(self, *arguments, **more)
 
     saver = HistorySaver(store, filled(10), Saves())
-    monkeypatch.setattr(writer, "submit", counted)
+    monkeypatch.setattr(asyncio, "to_thread", counted)
     monkeypatch.setattr(aiosqlite.Connection, "_execute", statement)
     assert await saver.save_some()
     assert (len(calls), len(by_statement)) == (1, 0)

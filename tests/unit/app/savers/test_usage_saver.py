@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 from harness.background_tasks import beside
@@ -122,32 +121,41 @@ async def test_what_waits_of_a_removed_device_is_not_saved_for_a_new_one_with_it
     }
 
 
-@pytest.mark.parametrize("begun", [True, False])
-async def test_a_stop_while_it_is_saved_counts_nothing_twice(store, begun):
-    """What the thread has begun is done, though the task is cancelled; what it has not begun is kept."""
+@pytest.mark.parametrize("moment", ["before_cursor_execute", "commit"])
+async def test_a_stop_while_it_is_saved_counts_nothing_twice(store, moment):
+    """Kind: what is done although its task was cancelled is taken for undone, and done again."""
     world = context()
     note(world, "ok/a")
     saver = UsageSaver(store, world, lambda _: None, Saves())
-    writer, entered, go = store._database._writer, threading.Event(), threading.Event()
-
-    def hold() -> None:
-        entered.set()
-        go.wait(20)
-
-    if begun:
-        event.listen(store._database._blocking, "commit", lambda _: hold(), once=True)
-    else:
-        writer.submit(hold)
-    running = asyncio.ensure_future(saver.run())
-    await asyncio.to_thread(entered.wait, 20)
-    if not begun:
-        while not writer._work_queue.qsize():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    running.cancel()
-    await asyncio.sleep(0.05)
-    go.set()
+    engine = store._database._engine.sync_engine
+    running = asyncio.ensure_future(saver.save_some())
+    event.listen(engine, moment, lambda *_: running.cancel() and None, once=True)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(running, 20)
-    assert [one.count for one in await store.usage.records(0)] == [1][: int(begun)]
     await saver.save()
     assert [one.count for one in await store.usage.records(0)] == [1]
+
+
+async def test_much_is_saved_by_small_batches_with_a_pause_between(store, monkeypatch):
+    """Kind: what one device causes is saved at once, and messages wait for it."""
+    world, sizes = context(), []
+    for number in range(240):
+        note(world, f"ok/{number}")
+    add_records, pause = store.usage.add_records, module.until_next_multiple_of
+
+    async def counted(seen):
+        if seen:
+            sizes.append(len(seen))
+        return await add_records(seen)
+
+    async def paused(seconds):
+        sizes.append(seconds)
+        await pause(0.01)
+
+    monkeypatch.setattr(store.usage, "add_records", counted)
+    monkeypatch.setattr(module, "until_next_multiple_of", paused)
+    async with beside(saver_of(store, world).run()), asyncio.timeout(20):
+        while sizes.count(2.0) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert sizes[:7] == [2.0, 100, 0.4, 100, 0.4, 40, 0.4]
+    assert 2.0 in sizes[7:], "nothing waits: it does not go on"
