@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gateway.net.tls_decryption_cost import PeerBudget
-from gateway.net.tls_portions import PORTION_MIN, PortionCap
+from gateway.net.tls_portions import PORTION_MIN, PortionCap, was_quick
 from gateway.net.tls_record_counter import OVERHEAD, OVERHEAD_OLDER, RecordCounter, TooLittleData
 
 _RECORD_MAX = 16_640
@@ -153,7 +153,7 @@ class BoundedSSLObject(ssl.SSLObject):
         try:
             data = self._take(_RECORD_MAX)
         except ssl.SSLWantReadError:
-            self._count(arrived, 0, mostly_data=False)
+            self._count(arrived, 0, unfinished=False)
             raise
         if incoming.pending:
             return self._read_more(data, arrived)
@@ -199,23 +199,22 @@ class BoundedSSLObject(ssl.SSLObject):
     def _data_after_counting(self, data: bytes, unproductive: int) -> bytes:
         """Count the unproductive bytes that came with `data`, and return it."""
         try:
-            self._count(unproductive, 0, mostly_data=unproductive <= len(data))
+            self._count(unproductive, 0, unfinished=unproductive <= len(data))
         except TooLittleData as error:
             return self._ends_with([data], error)
         return data
 
-    def _count(self, taken: int, given: int, *, mostly_data: bool) -> None:
+    def _count(self, taken: int, given: int, *, unfinished: bool) -> None:
         """Count `taken` bytes, without the records' overhead, that yielded `given` bytes of data.
 
-        Or with `given` 0 the unproductive ones only. `mostly_data`: most of it was data, and the rest may be
-        an incomplete record, which counts fully for the device's second, but only 1/16 for the iteration.
-        Raises TooLittleData.
+        Or with `given` 0 the unproductive ones only. `unfinished`: they may be part of a record that is not
+        whole, and count only 1/16 for the iteration, but fully for the device's second. Raises TooLittleData.
         """
         before = self._unproductive
         self._unproductive = max(0, before + taken - given - given // _DATA_PER_FORGIVEN)
         if self._budget is not None and self._unproductive != before:
             more = self._unproductive - before
-            self._budget.spend(effort=more, in_iteration=more >> _UNFINISHED_SHIFT if mostly_data else more)
+            self._budget.spend(effort=more, in_iteration=more >> (_UNFINISHED_SHIFT if unfinished else 0))
         if self._unproductive > UNPRODUCTIVE_MAX:
             now = time.monotonic()
             forgiven = min(UNPRODUCTIVE_MAX, int((now - self._forgiven_at) * _FORGIVEN_PER_SECOND))
@@ -251,9 +250,10 @@ class BoundedSSLObject(ssl.SSLObject):
                 mostly_data = 2 * given >= portion
                 records = len(chunks) - before
                 taken = portion - records * self._record_overhead
-                self._count(taken, given, mostly_data=mostly_data)
+                seconds = time.thread_time() - began
+                self._count(taken, given, unfinished=mostly_data or was_quick(portion, seconds))
                 if not mostly_data:
-                    cap.portion_took(time.thread_time() - began)
+                    cap.portion_took(seconds)
                 if records > _MANY_RECORDS:
                     self._portion = PORTION_MIN
                 elif given:

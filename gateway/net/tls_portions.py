@@ -15,11 +15,19 @@ The largest is what a loop reads at once: a smaller portion means copying all th
 _SLOW_SECONDS = 0.003
 """CPU time of this thread for a portion less than half of which was data, above which portions are capped: no
 part of a long record takes so long, and a busy machine is no reason to cap."""
+_QUICK_SECONDS_PER_BYTE = 1e-7
+"""CPU time of this thread for a byte that may be part of a long record: OpenSSL only copies those, in a tenth
+of it on a slow machine. A byte of KeyUpdates takes ten times of it."""
 _CAREFUL_SECONDS = 10.0
 """How long all portions are then capped to the careful size."""
 _ON_GUARD_SECONDS = 600.0
 """How long they are capped to the usual size after that: a peer whose portions had grown by sending data can
 block the loop for 330 ms, but only once in ten minutes."""
+
+
+def was_quick(portion: int, seconds: float) -> bool:
+    """Whether a portion of so many bytes took so little CPU time that it may be part of one long record."""
+    return seconds < portion * _QUICK_SECONDS_PER_BYTE
 
 
 class PortionCap:

@@ -222,7 +222,7 @@ def test_no_name_that_is_accepted_widens_a_rule(device: str, label: str, client:
         for template in ("d/{device}", "l/{label.room}", "c/{client}/#")
     )
     policy = Policy([Role("own", "", rules)], sensitive=[], limits=Limits(), reserved="gateway")
-    access = policy.rights(Identity(device, ("own",), {"room": label}, client))
+    access = policy.rights(Identity(device, ("own",), {"room": (label,)}, client))
     for prefix, own in (("d", device), ("l", label), ("c", client)):
         asked = f"{prefix}/{topic}"
         for decision in (access.decide(Action.PUBLISH, asked), access.decide_filter(asked)):

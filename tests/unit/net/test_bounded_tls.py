@@ -227,6 +227,26 @@ async def test_a_stream_that_is_read_in_pieces_of_any_size_leaves_the_turn_to_ot
     assert purse.effort < 20_000
 
 
+async def test_the_first_long_records_of_a_peer_leave_the_turn_to_others(side):
+    """Kind: as above. A hundred devices that began to send at once took thirty turns each."""
+    server, client, incoming = side
+    purse = Purse()
+    server.peer_is_authenticated(purse)
+    incoming.write(b"".join(client.record(bytes(16_384)) for _ in range(4)))
+    assert len(read(server)) == 4 * 16_384
+    assert purse.turns == 0
+
+
+async def test_what_yields_nothing_in_a_first_portion_counts_for_the_turn_as_a_whole(side):
+    server, client, incoming = side
+    purse = Purse()
+    server.peer_is_authenticated(purse)
+    incoming.write(b"".join(client.key_update() for _ in range(200)))
+    assert read(server) == b""
+    assert purse.turns == 1
+    assert purse.effort >= ITERATION_EFFORT
+
+
 async def test_what_yields_nothing_counts_for_the_turn_as_a_whole(side):
     server, client, incoming = side
     grow(side)
