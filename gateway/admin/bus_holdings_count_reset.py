@@ -1,4 +1,4 @@
-"""What devices hold on the bus, as the gateway counts it."""
+"""Resets the count of what a device holds on the bus."""
 
 from __future__ import annotations
 

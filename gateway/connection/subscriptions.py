@@ -61,7 +61,8 @@ _DIGEST = b"\0"
 _OF_BUS = 0xFF
 """Stands for a code that the bus will give; it is no reason code (MQTT 5, 2.4)."""
 _KEPT_CODES_MAX = 65_536
-"""Codes of ours that wait for those of the bus, on one connection. A packet has 4,096 filters at most."""
+"""Codes kept on one connection, for packets that wait for the bus and have a code of ours; each `_OF_BUS` in
+them counts, too. A packet has 4,096 filters at most."""
 _Waiting = list[tuple[int, bytes]] | tuple[()]
 """Packet ids that the bus is to answer, each with one code per filter: ours, or `_OF_BUS`; with none if none
 is ours, or the answer has no codes (UNSUBACK before MQTT 5). In order, for a packet id may come twice. Most
@@ -127,7 +128,7 @@ class Subscriptions:
         self._version = version
         self._reports = reports
         self._filters: frozenset[bytes] | set[bytes] = EMPTY_SET
-        # Those for the gateway's own topics, each with its Subscription Identifier on the wire.
+        # Those for the gateway's own topics, each with its Subscription Identifier as encoded in the packet.
         self._own: dict[str, bytes] = {}
         self._own_size = 0
         self._subscribing: _Waiting = _NOTHING
@@ -240,14 +241,17 @@ class Subscriptions:
         return _OF_BUS, one
 
     def _is_full(self, topic_filter: bytes, limits: Limits) -> bool:
-        """Whether the device, over all its connections, may have no more filters than it has."""
+        """Whether this filter would be one too many for the device, over all its connections."""
         most_filters = limits.subscriptions_in_all
         if most_filters is None or self._holdings.has(topic_filter):
             return False
         return self._holdings.filters_kept + self._budget.filters >= most_filters
 
     def _count(self) -> None:
-        """Have the device's budget count the filters that `ConnectionHoldings` does not count."""
+        """Have the device's budget count the filters that `ConnectionHoldings` does not count.
+
+        That counts none of the gateway's own topics, nor of a session that ends with its connection.
+        """
         count = len(self._own) if self._holdings.keeps else len(self._filters)
         self._budget.filters += count - self._budget_share
         self._budget_share = count
@@ -267,7 +271,7 @@ class Subscriptions:
         return bool(self._unrecorded)
 
     def record_some(self, authorizer: Authorizer) -> None:
-        """Do that for some of them, once a second: all connections at once would block the loop."""
+        """Record some of those decisions again, once a second: all of them at once would block the loop."""
         unrecorded = self._unrecorded
         if isinstance(unrecorded, tuple):
             return
@@ -276,7 +280,7 @@ class Subscriptions:
         if not unrecorded:
             self._unrecorded = _NOTHING
         held = [key.decode() for key in few if key in self._filters and not key.startswith(_DIGEST)]
-        # Counts for the loop's iteration alone: it is the gateway that wants it, and not the device.
+        # Counts against the loop's iteration, but not against the device: it is the gateway that wants it.
         self._budget.from_device.work.add(len(held) * authorizer.filter_effort)
         for text in held:
             authorizer.record(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
@@ -287,7 +291,7 @@ class Subscriptions:
         return self._own_size // _OWN_BYTES_PER_PACKET * EFFORT_DECODED
 
     def identifiers(self, topic: str) -> bytes:
-        """The Subscription Identifiers that an answer on this topic carries, on the wire [MQTT-3.3.4-3]."""
+        """The Subscription Identifiers, encoded, that an answer on this topic carries [MQTT-3.3.4-3]."""
         if self._version is not Version.V5:
             return b""
         return b"".join([raw for own, raw in self._own.items() if raw and matches(own, topic)])
@@ -347,7 +351,7 @@ class Subscriptions:
         return encode_suback(packet_id, *self._merged(data, body_at, end, codes))
 
     def _await_bus(self, waiting: _Waiting, packet_id: int, codes: bytes | bytearray, most: int) -> _Waiting:
-        """Wait for the bus's answer to one packet more, of `most` packets. Raises LimitExceeded."""
+        """Wait for the bus's answer to one more packet, `most` at a time. Raises LimitExceeded."""
         if len(waiting) >= most:
             raise LimitExceeded("too many unanswered SUBSCRIBE or UNSUBSCRIBE packets")
         if self._kept_codes + len(codes) > _KEPT_CODES_MAX:

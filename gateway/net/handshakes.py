@@ -6,9 +6,9 @@ a handshake is, nor what comes after it: a `PendingHandshake` brings both.
 
     silent ──its first bytes──► waiting ──its turn, and room──► under way ──► a connection
 
-A silent peer costs a socket. A few begin in each iteration of the event loop, those first whose place has the
-fewest under way; so one that comes alone waits for nobody's crowd. When there is no room, the oldest of the
-largest crowd is ended.
+A silent peer costs a socket. In each iteration of the event loop a few of the waiting ones begin, first those
+from the places with the fewest under way; so one that comes alone waits for no crowd. When there is no room,
+the oldest of the largest crowd is ended: at once for one of a smaller crowd, else after `_PATIENCE`.
 
 For example, 128 handshakes of 10.0.1.1 are under way and none makes progress. 10.0.2.1 sends its ClientHello:
 in the next iteration the oldest of the 128 is ended, and that of 10.0.2.1 begins.
@@ -34,7 +34,7 @@ _BEGUN_AT_ONCE = 8
 _PATIENCE = 2.0
 """Seconds after which the oldest of the largest crowd makes room for one of a crowd that is no smaller."""
 _LOOK = 0.2
-"""Seconds between two checks of the deadlines, while any peer is there."""
+"""Seconds between two checks of the deadlines, while there is a peer whose handshake has not begun."""
 
 
 class PendingHandshake:

@@ -3,9 +3,8 @@
 Whoever asks never waits for a check.
 
 Owns the schedule: each check is done every `interval` seconds, at the same time as others, with a time-out of
-its own; one that has just failed is done again soon, and one of the gateway itself early when somebody asks
-for the findings. A check that raises or takes too long has failed. Must not know what is checked, nor who
-asks.
+its own. One of the gateway itself is done again soon when it has just failed, and early when somebody asks
+for a report. A check that raises or takes too long has failed. Must not know what is checked, nor who asks.
 
 A check that only reads memory is no coroutine, and is done each time somebody asks: what it found is never
 old. One that takes time may have a passive check beside it, which can say, from memory, that the part has
@@ -31,14 +30,14 @@ DEADLINE = 5.0
 _RETRY_SECONDS = 2.0
 """After these a check of the gateway itself that failed is done again."""
 _FRESH_SECONDS = 1.0
-"""For these a finding is new enough for whoever asks; an older one is checked again early."""
+"""Seconds for which a finding is new enough for whoever asks; when older, its check is done again early."""
 _LOOK_SECONDS = 1.0
 """Seconds between two looks at which checks are due."""
 _FOLDER_SECONDS = 0.2
-"""For these at most a look at the data folder is waited for: a disk that hangs holds nobody up."""
+"""The longest wait for a look at the data folder: a disk that hangs holds nobody up for longer."""
 _NOT_YET = "not checked yet"
 _WARNING = "warning: "
-"""How the message of a check begins that passed, but to which somebody should see."""
+"""What the message begins with if a check passed, but somebody should see to what it found."""
 
 _log = get_logger()
 
@@ -48,7 +47,8 @@ class State(StrEnum):
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """It works, but somebody should see to it; or it fails, and devices are served without it."""
+    """It works, but somebody should see to it; or a part of the gateway fails that devices can do without. (A
+    service outside of the gateway that fails is unhealthy.)"""
     UNHEALTHY = "unhealthy"
 
 
@@ -65,10 +65,10 @@ class Finding:
 
     state: State
     ok: bool
-    """Whether the check passed: so it may be of what is degraded."""
+    """Whether the check passed. If it passed with a warning, the state is degraded all the same."""
     message: str
     since: int
-    """When the state last changed, Unix milliseconds, as `checked_at`."""
+    """When the state last changed, in Unix milliseconds (so is `checked_at`)."""
     checked_at: int
     duration_ms: float
 
@@ -122,7 +122,7 @@ class Health:
         `changed` is called with each finding whose state is new, and with a first one that is not healthy.
         `folder` gives the identity of the data folder (a hash of its device and inode), by which
         `gateway-admin status` recognises its own gateway. It is called each time somebody asks, in a thread:
-        if the folder was moved away, this is not the gateway of the one that has its path now.
+        if the folder was moved away, this gateway is not that of a new folder at the old path.
         """
         self._now = now
         self._interval = interval
@@ -179,7 +179,7 @@ class Health:
     def add_passive(self, name: str, check: Callable[[], CheckResult]) -> None:
         """Have `check`, which only reads memory, say between two checks that this part has failed.
 
-        That it is well again only the check itself says, which is then done at once.
+        Only the check itself says that the part is well again; it is done at once when `check` has failed.
         """
         self._scheduled[name].passive = check
 
@@ -203,7 +203,7 @@ class Health:
             found[name] = scheduled.found or self._not_yet(scheduled)
         return HealthReport(
             live=all(found[name].ok for name, scheduled in self._scheduled.items() if scheduled.vital),
-            # Without a single check nothing is known, and nothing known is not ready (promise 1).
+            # Without a single check nothing is known, and so the gateway is not ready (promise 1).
             ready=bool(found)
             and all(found[name].ok for name, scheduled in self._scheduled.items() if scheduled.needed),
             checks=found,

@@ -5,9 +5,10 @@ once. Each round finds out which topics there are, and re-seals those whose mess
 key. It does so in batches that are small enough for the bus to drop nothing: of a batch no message may be
 missed, since somebody else may publish at the same moment (`gateway.services.retained_batch`).
 
-All that it publishes has the flag `rewrapped`, so that no gateway delivers it to present subscribers, who got
-the message before; those who subscribe later get it. The flag's name on the wire is older than the word
-re-seal: see `gateway.keys.payload_envelope.Envelope.rewrapped`.
+All that it re-seals has the flag `rewrapped`, so that no gateway delivers it to present subscribers, who got
+the message before; those who subscribe later get it. What it puts back has it, too, if that is sealed and
+does not become too long by it. The flag's name on the wire is older than the word re-seal: see
+`gateway.keys.payload_envelope.Envelope.rewrapped`.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ _ROUNDS_MAX = 12
 Further ones are for messages that were dropped. They are bounded because a bus may drop something each time,
 or somebody may keep publishing under an older key."""
 _WE_PUBLISHED_THERE = frozenset({Result.RESEALED, Result.CHANGED})
-"""Results of topics that we published to. With CHANGED, theirs came after ours, or ours overwrote it and we
-put it back."""
+"""Results of topics that we published to. With CHANGED, somebody else's message came after ours, or ours
+overwrote it and we put it back."""
 
 Opener = Callable[[Handler], Awaitable[BusConnection]]
 """Opens a connection to the bus that passes deliveries to the handler."""
 Progress = Callable[[int, int], None]
-"""Called with how many topics of a round are re-sealed, and how many that round has to re-seal."""
+"""Called with how many topics of a round are done, re-sealed or not, and how many it has to re-seal."""
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class ResealingOutcome:
     """Those still sealed under an older key: somebody published such a message after ours in the last round,
     or they are too long to be re-sealed."""
     lost: int = 0
-    """Those whose newer message ours has overwritten, and which is too long to be put back."""
+    """Those where ours has overwritten somebody else's newer message, which is too long to be put back."""
     complete: bool = False
     """Whether the last round found nothing new: then the bus has shown all that it retains."""
 
@@ -122,7 +123,7 @@ class _Resealing:
                 if not found:
                     raise
                 whole = False
-        # Cleared meanwhile, or dropped by the bus? Subscribed to one by one, it sends what there is.
+        # Cleared meanwhile, or dropped by the bus? When it is asked for each by name, it sends what there is.
         missed = [topic for topic in seen_before - found.keys() if self._results[topic] is not Result.CLEARED]
         dropped = await self._reseal_older(missed, show_progress=False)
         older = [topic for topic, is_older in found.items() if is_older]
@@ -172,7 +173,7 @@ class _Resealing:
         reader.connection = await self._open(reader.take)
         try:
             if reader.connection.version is not Version.V5:
-                raise BusError("it speaks MQTT 3.1.1 only, which does not tell retained messages from others")
+                raise BusError("it speaks MQTT 3.1.1 only, which has no Retain As Published")
             yield reader
         finally:
             reader.connection.close()

@@ -17,8 +17,9 @@ label in two filters may stand for two words, if a device has both values: the l
 of their own, and the case gets all the values that result. Giving both the same word would only make more
 deny rules match.
 
-The cases also keep to a tight `topic_length`: then their names are as short as possible. (A name of one byte
-is one of the 62 letters and digits; if the policy uses all of them as levels, a name takes two bytes.)
+The cases also keep to a tight `topic_length`: then the words made up for them are as short as possible. (Such
+a word of one byte is one of the 62 letters and digits; if the policy uses all of them as levels, it takes two
+bytes.)
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ it is `#` alone), and whether it had one."""
 
 _DEVICE, _CLIENT, _LABEL = "{device}", "{client}", "{label."
 _WORD_MARK = "\0"
-"""Put before a word that looks like a placeholder. No topic and no name contains it."""
+"""Put before a word that looks like a placeholder. No topic, and nothing a placeholder stands for, has it."""
 _COMBINATIONS_MAX = 1_000
-"""How many choices of empty levels are tried for one question; with more, Undecided is raised."""
+"""Choices of empty levels that are tried for one number of levels; if there are more, Undecided is raised."""
 
 
 class Undecided(ValueError):
@@ -71,8 +72,8 @@ class RightsHolder:
     def filters(self, rule_filter: str) -> list[str]:
         """A rule filter with the labels of the particular device filled in; else as written.
 
-        One for each value of a label, and none if the device lacks a label. `{device}` and `{client}` are
-        kept. A value that looks like a placeholder is marked as a word.
+        One for each combination of its labels' values, and none if the device lacks one of the labels.
+        `{device}` and `{client}` are kept. A value that looks like a placeholder is marked as a word.
         """
         if self.device is None or "{label." not in rule_filter:
             return [rule_filter]
@@ -171,10 +172,11 @@ class RepresentativeCases:
     def of(
         self, holder: RightsHolder, filters: Sequence[SplitFilter], longest: int
     ) -> Iterator[RepresentativeCase]:
-        """A case for each number of levels that may make a difference, the fewest first.
+        """Cases for each number of levels that may make a difference, the fewest first: mostly one for each.
 
-        They fit all of `filters`; there are none if nothing does. `longest` is the number of levels of the
-        longest filter that the cases should not fit, those with a final `#` left out. Raises Undecided.
+        With a tight `topic_length` there may be several for a number of levels, or none (`_short`). They fit
+        all of `filters`; there are none if nothing does. `longest` is the number of levels of the longest
+        filter that the cases should not fit, those with a final `#` left out. Raises Undecided.
         """
         common = _common(filters, holder.fixed)
         if common is None:
@@ -217,7 +219,7 @@ class RepresentativeCases:
     def _short(
         self, common: _Common, levels: list[str | None], holder: RightsHolder
     ) -> Iterator[RepresentativeCase]:
-        """Cases with the shortest possible names, for when the usual ones make a topic too long."""
+        """Cases with the shortest possible words, for when the usual ones make a topic too long."""
         names = {**(holder.fixed or {}), **common.words}
         letters = string.ascii_lowercase + string.digits + string.ascii_uppercase
         words = (
@@ -233,7 +235,7 @@ class RepresentativeCases:
         room = self._most_bytes - len(_unmarked("/".join(short)).encode())
         if room < 0:
             return
-        # A level may be empty, which is as good as any name unless a rule has an empty level there. Of the
+        # A level may be empty, which is as good as any word unless a rule has an empty level there. Of the
         # levels that are empty in some rule, fill as many as fit, and try every choice of them. A lone empty
         # level would be an empty topic.
         better_filled = [
