@@ -199,7 +199,7 @@ def open_alerts(
     Call it while the history has nothing but what was saved: by that the last process is known to have run.
     """
     context, bus, began = core.plane.context, core.plane.bus, history.newest
-    devices = DeviceReadings(context.now, context.budgets.passed, core.directory.enabled)
+    devices = DeviceReadings(context.now, context.budgets.received, core.directory.enabled)
     measuring.metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})
     core.audit.add(devices)
     core.directory.on_change(devices.devices_changed)

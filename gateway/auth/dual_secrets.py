@@ -86,7 +86,7 @@ class SecretPairs:
             return False
         return self._now() >= device.overlap_until or self._used.get(device.device_id) == device.version
 
-    async def used(self, device: Device) -> Device:
+    async def note_next_used(self, device: Device) -> Device:
         """Note that the next secret was used. Returns the device as it is from now on."""
         self._used[device.device_id] = device.version
         ended = await self._end(device) if self._end is not None else None

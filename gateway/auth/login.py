@@ -1,14 +1,15 @@
 """The credentials that a peer shows, and whether they are good: device secret, token, client certificate.
 
-The peer learns yes or no; only our log learns why. An unknown device, a wrong secret and a disabled device
-get the same answer after the same time. It must not know sockets, packets or the database, nor who counts and
-reports: `gateway.auth.login_gate` does that, and calls it.
+The peer learns yes or no; only our log learns why. A device that does not exist, a wrong secret and a
+disabled device get the same answer after the same time. This must not know sockets, packets or the database,
+nor who counts and reports: `gateway.auth.login_gate` does that, and calls it.
 
 How long a login waits for its hash depends on where it comes from, and on nothing that is in the store. The
-claimed name matters only while others wait, too. Then a device that has logged in from the same place before
+claimed name matters only while other logins wait. Then a device that has logged in from the same place before
 comes first; so whoever shares an address with a device can tell from the time that it logs in there. From a
 network without wrong logins, a device that logged in lately comes before one that did not. Somebody who
-guesses can use this to learn about one name only: the wrong guess makes it a network with wrong logins.
+guesses can use this to learn about one name every half minute: the wrong guess makes it a network with wrong
+logins for that long.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from gateway.system.ip_address_blocks import network_of, place_of
 class LoginRefused(Exception):
     """`reason` is for the peer; `why` and `device_id` (None: no valid id was claimed) are for our log.
 
-    `vouched`: we or our CA have signed that id. Any other id may be a secret that somebody typed as a user
-    name, so `gateway.auth.login_gate` reports it only if a device with this id exists.
+    `vouched`: that id is from a token that we signed, or from a certificate that was shown alone. Any other
+    id may be a secret that somebody typed as a user name, so `gateway.auth.login_gate` reports it only if a
+    device with this id exists.
     """
 
     def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:
@@ -122,7 +124,7 @@ class Login:
         """`rehash(device, secret)` is called if the verified hash has old parameters; it must not block.
 
         It is called at each login until the hash has been replaced. Without `known` no device is known at
-        first.
+        first. `pairs` knows which secret of a device with two is good now.
         """
         self._lookup = lookup
         self.passwords = passwords
@@ -178,12 +180,12 @@ class Login:
             async with self.passwords.slot(hash_request) as slot:
                 if has_left():
                     raise LoginRefused(Reason.SERVER_BUSY, "it left before its turn", claimed)
-                # While it waited, others from there may have been wrong, or have shown the same good secret.
+                # While it waited, others from its place may have been wrong, or have shown the same secret.
                 self._demand_store(claimed)
                 admission = self._by_remembered(claimed, secret, hash_request.place)
                 if admission is not None:
                     return admission
-                # Wrong logins are counted after their hash: those that are hashed now are not counted yet.
+                # Again: those that were being hashed at the first check are counted by now.
                 self._refuse_if_throttled(claimed, hash_request)
                 before = None if claimed is None else self._lookup.get(claimed)
                 matched = await (
@@ -222,12 +224,12 @@ class Login:
         elif matched is MatchedSecret.NEXT:
             if device.next_credential != before.next_credential:
                 raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
-            device = await self._pairs.used(device)
-            now = self._lookup.get(device.device_id)  # it may have changed while the store was waited for
+            device = await self._pairs.note_next_used(device)
+            now = self._lookup.get(device.device_id)  # it may have changed while we waited for the store
             if now is None or not now.enabled or not now.is_of_version(device.version):
                 raise LoginRefused(Reason.NOT_AUTHORIZED, "the device was changed during its login", claimed)
             self._remembered.add(device, secret)
-        elif device.credential == before.credential:
+        elif device.credential == before.credential:  # else another login had it hashed anew meanwhile
             self._remembered.add(device, secret)
             self._replace_if_old(device, secret)
         return Admission(device)
@@ -297,9 +299,9 @@ class Login:
         try:
             device, grant = self._tokens.verify(raw)
         except TokenRefused as error:
-            if error.device_id is None:
-                self._count_foreign_token(claimed, place_of(address))
             signed = error.device_id is not None
+            if not signed:
+                self._count_foreign_token(claimed, place_of(address))
             name = error.device_id if signed else claimed
             raise LoginRefused(Reason.NOT_AUTHORIZED, error.why, name, vouched=signed) from None
         if shown.username and shown.username != device.device_id.encode():
@@ -342,7 +344,7 @@ class _Throttle:
     """Counts wrong logins of the last minute: by device and place (`place_of`) together, and by place.
 
     Never by device alone, for then anybody could lock a device out. Too many wrong logins at a place lock it
-    for unknown devices only: a device that is known there is refused only after its own wrong logins.
+    for all but the devices that are known there: these are refused only after wrong logins in their own name.
 
     Each entry has cost a hash, which bounds how many there can be; they are forgotten after two minutes. (The
     library's moving window in memory never forgets a name that was counted once: inventing device ids would

@@ -1,17 +1,18 @@
 """What connections may cost: in one iteration of the event loop, and each device in one second (promise 7).
 
-Everything that costs is counted where it is done, by `gateway.connection.one_way_relay` and its two
-directions. Two bounds follow. A connection does a slice at a time and then awaits its turn, so that no chunk,
-whatever it holds, blocks the loop for longer than a few milliseconds. And a device has one budget for all its
-connections: sixty of them cost what one does. What exceeds the budget waits for the next second: unread if it
-comes from the device, and in `gateway.connection.waiting_deliveries` if it comes from the bus. If more was
-spent in a second than the budget allowed, the next second begins with a debt.
+Everything that costs is counted where it is done: most by `gateway.connection.one_way_relay` and its two
+directions, TLS by `gateway.net.tls_decryption_cost`. Two bounds follow. A connection does a slice at a time
+and then awaits its turn, so that no chunk, whatever it holds, blocks the loop for longer than a few
+milliseconds. And a device has one budget for all its connections: sixty of them may cost no more than one.
+What exceeds the budget waits for the next second: unread if it comes from the device, and in
+`gateway.connection.waiting_deliveries` if it comes from the bus. If more was spent in a second than the
+budget allowed, the next second begins with a debt.
 
 Must not know clocks or tasks: `gateway.net.device_round_robin` says when an iteration begins, ticks say when
 a second does.
 
 The unit of effort is what copying a small packet costs, about a microsecond, so that a bound on it bounds
-time. An example: a chunk of 300 PUBLISH packets that are refused costs 300 times 12 or so. After 170 of them
+time. An example: a chunk of 300 PUBLISH packets that are refused costs 300 times 10. After 200 of them
 `SLICE_EFFORT` is reached, the rest waits for the connection's next turn, and other devices come in between.
 """
 
@@ -30,38 +31,40 @@ or short PUBACKs: they pass without being decoded, and each costs next to nothin
 ITERATION_EFFORT = 4_000
 """Effort of all connections in one iteration of the event loop; above it devices take turns."""
 EFFORT_DECODED = 10
-"""For a packet that is decoded and decided about; beside that, one for every 4,096 bytes of it."""
+"""For a packet that is decoded and decided about, plus one for every 4,096 bytes of it."""
 EFFORT_FILTER = 30
 """For each filter of a SUBSCRIBE: it is decided by the rules, counted, recorded, and perhaps reported."""
 EFFORT_TOO_MANY_PROPERTIES = 8_000
-"""For a packet that has more properties than are read: as many were, in two microseconds each."""
+"""For a packet with too many properties: before that was clear so many were read, in 2 microseconds each."""
 HEADER_BYTES_FREE = 128
 """Bytes of a PUBLISH's topic and properties up to which there is no `header_effort`."""
 EFFORT_CACHED = 1
 """For a PUBLISH on a topic whose verdict is cached."""
 EFFORT_SEALED = 4
-"""For a payload that is sealed or opened; beside that, one for every 256 bytes of it."""
+"""For a payload that is sealed or opened, plus one for every 256 bytes of it."""
 TLS_EFFORT_PER_SECOND = 100_000
-"""For decrypting TLS of one device that yields no application data (`gateway.net.bounded_tls`)."""
+"""For decrypting the TLS of one device: unproductive bytes, and records that come many at a time
+(`gateway.net.bounded_tls`)."""
 WAITING_EFFORT_PER_SECOND = 100_000
 """For cutting the deliveries that wait for one device into packets."""
 FREE_BYTES = 65_536
 """Bytes that may be held for a device whatever others do: a packet that comes in two chunks is no attack."""
 _WAITING_SHARE = 4
-"""Waiting messages of QoS 0 may take one part in four of a device's `unfinished_bytes_per_device`."""
+"""Waiting messages of QoS 0 may take a quarter of a device's `unfinished_bytes_per_device`."""
 SILENT = -1
-"""In place of a number of seconds: since no message ever came."""
+"""In place of a number of seconds: no message has come since the device connected."""
 _NO_BOUND = 2**62
 _SWEEP_FROM = 1_024
-"""Number of budgets from which on those of devices without a connection are dropped."""
+"""How many budgets there may be before those of devices without a connection are dropped."""
 
 
-def header_effort(topic: int, header: int) -> int:
-    """What a long header of a PUBLISH costs beyond its packet: its bytes, and those of its topic among them.
+def header_effort(topic_size: int, header_size: int) -> int:
+    """Effort of a PUBLISH's long header, beside that of its packet; `header_size` includes `topic_size`.
 
-    A property of five bytes takes two microseconds to read; a topic is searched as one string.
+    One for every 16 bytes of the topic, which is searched as one string, and for every 4 of the rest: to read
+    a property of five bytes takes one to two microseconds.
     """
-    return (topic >> 4) + (header - topic >> 2)
+    return (topic_size >> 4) + (header_size - topic_size >> 2)
 
 
 class ProcessWork:
@@ -93,9 +96,9 @@ class ProcessWork:
 
 
 class Meter:
-    """One direction of all connections of a device: what passed since the last `charge`, and what is left.
+    """One direction of all connections of a device, or their TLS: what was counted, and what is left.
 
-    What is left is as of that charge, and may be negative: a debt.
+    Counted is what came since the last `charge`; what is left is as of then, and may be negative: a debt.
     """
 
     __slots__ = (
@@ -120,7 +123,7 @@ class Meter:
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether more has passed than was left: nothing more is to be read in this second."""
+        """Whether more was counted than was left: nothing more is to be read in this second."""
         return (
             self.messages > self.messages_left
             or self.bytes > self.bytes_left
@@ -134,11 +137,11 @@ class Meter:
 
     @property
     def has_uncharged(self) -> bool:
-        """Whether something has passed since the last `charge`."""
+        """Whether anything was counted since the last `charge`."""
         return bool(self.messages or self.bytes or self.effort)
 
     def charge(self) -> None:
-        """Subtract what passed from what is left."""
+        """Subtract what was counted from what is left."""
         self.messages_left -= self.messages
         self.bytes_left -= self.bytes
         self.effort_left -= self.effort
@@ -176,7 +179,8 @@ class Budget:
         self.from_bus = Meter(self, work)
         """What the bus sends to it: bounded in effort only, for others decide how much they send."""
         self.tls = Meter(self, work)
-        """What decrypting its TLS costs: in effort only, which a long record costs before it is complete."""
+        """What decrypting its TLS costs: in effort only. The bytes of an incomplete record count, and are
+        given back when it yields data."""
         self.held = 0
         """Bytes of incomplete packets in both directions, and of waiting deliveries."""
         self.waiting = 0
@@ -184,15 +188,16 @@ class Budget:
         self.messages = self.bytes = 0
         """All that came from it since this was made, as of the last `count_up`."""
         self.filters = 0
-        """Topic filters of sessions that end with their connection; of others: `ConnectionHoldings`."""
+        """Topic filters that `ConnectionHoldings` does not count: those on the gateway's own topics, and all
+        of a session that ends with its connection."""
         self.second = -1
         """Number of the last second that began for it (`Tick.second`); -1 before the first."""
         self.began_in_debt = False
-        """Whether this second began with less than a whole budget, for a debt from before."""
+        """Whether this second began with less than a whole budget, because of an earlier debt."""
         self.used = False
-        """Whether anything had passed at the last `count_up`."""
+        """Whether the last `count_up` found anything."""
         self.seconds_quiet = SILENT
-        """Seconds from its last message to `second`, SILENT if none came."""
+        """Seconds from its last message to `second`; SILENT if none came since it connected."""
         self.seconds = 0
         """Seconds since it was made, up to `second`."""
         self.over_at: int | None = None
@@ -220,10 +225,10 @@ class Budget:
         tls.effort_left = TLS_EFFORT_PER_SECOND + _debt(tls.effort_left)
         self.waiting_effort_left = WAITING_EFFORT_PER_SECOND
         self.held_max = limits.unfinished_bytes_per_device
-        from_bus.work.held_max = limits.unfinished_bytes
+        from_bus.work.held_max = limits.unfinished_bytes  # the process's, which a reload may change
 
     def count_up(self, counters: Counters) -> None:
-        """Add what passed since the last time to the process's counters and to its own."""
+        """Add what was counted since the last time to the process's counters and to its own."""
         from_device, from_bus, tls = self.from_device, self.from_bus, self.tls
         self.used = False
         # Most have nothing to count in most seconds, and there may be thousands of them.
@@ -258,7 +263,7 @@ class Budget:
 
     @property
     def may_rest(self) -> bool:
-        """Whether ticks would change nothing: nothing passed in the last second, and there is no debt."""
+        """Whether ticks would change nothing: nothing counted since the last but one, and no debt."""
         meters = (self.from_device, self.from_bus, self.tls)
         return (
             not self.used
@@ -286,8 +291,9 @@ class Budget:
     def room(self, work: ProcessWork) -> int:
         """Bytes of QoS 0 messages that may be added to those that wait for the device.
 
-        Together with what it holds at most half of what all others leave free in the process, so that many
-        devices that do not read leave room for one more.
+        So many that they take at most a quarter of what the device may hold, and that all that it holds is at
+        most half of what the others leave free: many devices that do not read leave room for one more. But
+        `FREE_BYTES` of them may wait in any case, within that quarter.
         """
         free = (work.held_max - work.held - self.held) // 2
         share = self.held_max // _WAITING_SHARE
@@ -299,18 +305,18 @@ class Budget:
         work.held += size
         if self.held > self.held_max:
             raise LimitExceeded(
-                "the device has as many bytes of packets unfinished, or not taken, as it may",
+                "the device holds as many bytes of unfinished packets and untaken messages as it may",
                 Reason.QUOTA_EXCEEDED,
             )
         if work.held > work.held_max and self.held > FREE_BYTES:
             raise LimitExceeded(
-                "the gateway holds as many bytes of packets unfinished, or not taken, as it may",
+                "the gateway holds as many bytes of unfinished packets and untaken messages as it may",
                 Reason.QUOTA_EXCEEDED,
             )
 
 
 def _debt(left: int) -> int:
-    return left if left < 0 else 0  # noqa: FURB136 - five times for each connection and second; `min` is a call
+    return left if left < 0 else 0  # noqa: FURB136 - five times for each device and second; `min` is a call
 
 
 class Budgets:
@@ -335,7 +341,7 @@ class Budgets:
         budget.connections += 1
         return budget
 
-    def passed(self) -> dict[str, tuple[int, int]]:
+    def received(self) -> dict[str, tuple[int, int]]:
         """By device id: the messages and bytes that came from it since its budget was made."""
         return {name: (one.messages, one.bytes) for name, one in self._budgets.items()}
 

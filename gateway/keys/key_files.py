@@ -1,9 +1,9 @@
-"""The key files, one each for the keys that seal payloads, that sign tokens, and for the audit trail's.
+"""The key files: one each for the keys that seal payloads, that sign tokens, and that sign the audit trail.
 
-Each file is made once. A damaged file is an error here; a file that is missing although its keys were used is
-an error in `gateway.app.startup_preparation`. The gateway does not start then, since with a new key every
-sealed message on the bus would be unreadable. Each change replaces the whole file, under the lock of the
-folder.
+A file that exists is never made anew. A damaged file is an error here; a file that is missing although its
+keys were used is an error in `gateway.app.startup_preparation`. The gateway does not start then, since with a
+new key every sealed message on the bus would be unreadable. Each change replaces the whole file, under the
+lock of the folder.
 """
 
 from __future__ import annotations
@@ -65,41 +65,41 @@ class KeyFile:
 
     keys: tuple[Key, ...]
     salt: bytes
-    """Salt with which a cipher is derived from ENCRYPTION_KEY; empty unless that is a passphrase."""
+    """Salt with which the wrapping key is derived from ENCRYPTION_KEY; empty unless that is a passphrase."""
     cipher: AESGCM | None
     """The cipher that wraps the keys; None: they are not wrapped."""
 
 
-def ensure_sealing_file(path: Path, wrapping: Wrapping | None = None) -> bool:
-    """Make the file of the sealing keys, with an active key `k1`, if there is none. Whether it was made.
+def ensure_sealing_file(path: Path, wrapping: Wrapping | None) -> bool:
+    """Make the file of the sealing keys, with an active key `k1`, if there is none. Returns whether it did.
 
-    `wrapping` (ENCRYPTION_KEY) wraps the keys in the file. A crash leaves a complete file or none.
-    Raises KeyFileError.
+    `wrapping` (ENCRYPTION_KEY) wraps the keys in the file; None: they are not wrapped. A crash leaves a
+    complete file or none. Raises KeyFileError.
     """
     return _ensure(path, SEALING, wrapping)
 
 
-def ensure_signing_file(path: Path, wrapping: Wrapping | None = None) -> bool:
+def ensure_signing_file(path: Path, wrapping: Wrapping | None) -> bool:
     """The same for the file of the signing keys, with one active key `s1`."""
     return _ensure(path, SIGNING, wrapping)
 
 
-def read_sealing_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
+def read_sealing_file(path: Path, wrapping: Wrapping | None) -> list[Key]:
     """All sealing keys, including destroyed ones. Raises KeyFileError."""
     return list(read(path, SEALING, wrapping).keys)
 
 
-def read_signing_file(path: Path, wrapping: Wrapping | None = None) -> list[Key]:
-    """All signing keys, 32-byte Ed25519 seeds (RFC 8032, 5.1.5), or destroyed. Raises KeyFileError."""
+def read_signing_file(path: Path, wrapping: Wrapping | None) -> list[Key]:
+    """All signing keys, even destroyed ones: 32-byte Ed25519 seeds (RFC 8032, 5.1.5). Raises KeyFileError."""
     return list(read(path, SIGNING, wrapping).keys)
 
 
-def ensure_audit_file(path: Path, wrapping: Wrapping | None = None) -> bool:
+def ensure_audit_file(path: Path, wrapping: Wrapping | None) -> bool:
     """The same as `ensure_sealing_file` for the file of the key that signs the audit trail."""
     return _ensure(path, AUDIT, wrapping)
 
 
-def read_audit_seed(path: Path, wrapping: Wrapping | None = None) -> bytes:
+def read_audit_seed(path: Path, wrapping: Wrapping | None) -> bytes:
     """The key of the audit trail: an Ed25519 seed (RFC 8032, 5.1.5). Raises KeyFileError."""
     return next(key.material for key in read(path, AUDIT, wrapping).keys if key.state is KeyState.ACTIVE)
 
@@ -124,13 +124,13 @@ def destroy(path: Path, purpose: Purpose, wrapping: Wrapping | None, key_id: str
     """Erase a key for ever: what it sealed can't be opened any more, and what it signed is not accepted.
 
     Its id stays in the file, so that a backup can't restore it. Raises KeyFileError, also for the active key.
-    The disk may still contain bytes of the old file, which we can't erase; if keys are wrapped, that is safe.
+    The disk may still contain bytes of the old file, which we can't erase: wrapped keys are of no use there.
     """
 
     def change(keys: tuple[Key, ...]) -> tuple[tuple[Key, ...], Key]:
         found = next((key for key in keys if key.key_id == key_id), None)
         if found is None:
-            raise KeyFileError(f"{path}: there is no key of that name: `gateway-admin keys list` shows them")
+            raise KeyFileError(f"{path}: there is no key with that id: `gateway-admin keys list` shows them")
         if found.state is KeyState.ACTIVE:
             raise KeyFileError(f"{key_id} is the active one of the {purpose.name}: rotate them first")
         destroyed = replace(found, material=b"", state=KeyState.DESTROYED, until=None)
@@ -258,9 +258,9 @@ def _cipher_of_file(what: str, wrapped: object, salt: bytes, wrapping: Wrapping 
         if wrapping is None:
             raise KeyFileError(f"{what} are wrapped: set ENCRYPTION_KEY to what they were wrapped with")
         raise KeyFileError(
-            f"{what} are not wrapped, but ENCRYPTION_KEY is set: take it away; or to have them wrapped, "
-            "without it `gateway-admin keys export FILE`, move the key files away, set it, and "
-            "`gateway-admin keys import FILE`"
+            f"{what} are not wrapped, but ENCRYPTION_KEY is set: unset it; or, to have them wrapped, "
+            "unset it, run `gateway-admin keys export FILE`, move the key files away, set it again, and "
+            "run `gateway-admin keys import FILE`"
         )
     if wrapping is None:
         return None
@@ -274,8 +274,8 @@ def _cipher(wrapping: Wrapping, salt: bytes) -> AESGCM:
         return wrapping.cipher(salt)
     except MemoryError:
         raise KeyFileError(
-            "ENCRYPTION_KEY is a passphrase, and there is no memory to use it: 64 MiB are needed, or a key "
-            "such as the output of `openssl rand -base64 32`"
+            "ENCRYPTION_KEY is a passphrase, and there is not enough memory to use it: 64 MiB are needed, or "
+            "a key such as the output of `openssl rand -base64 32`"
         ) from None
 
 

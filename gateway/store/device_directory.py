@@ -27,10 +27,6 @@ _ANSWER_SECONDS = 5.0
 """Seconds after which a store that does not answer is unavailable."""
 _ANSWER_WAITS = 50
 """Into how many waits of the event loop these seconds are divided (see `_within_answer_seconds`)."""
-_CANCEL_SECONDS = 1.0
-"""Seconds that a cancelled task gets to end."""
-_abandoned: set[asyncio.Task[None]] = set()
-"""Tasks that did not end when cancelled; kept here because the loop has only weak references to tasks."""
 
 
 class _LookResult(NamedTuple):
@@ -50,7 +46,7 @@ class Directory:
     """Reads are synchronous and never fail; `available` says whether they may be relied upon."""
 
     def __init__(self, store: Store, *, interval: float = 0.4, notices: FileNotices | None = None) -> None:
-        """Look for changes every `interval` seconds; with `notices` of its files at each, or seldom."""
+        """Look for changes every `interval` seconds. With `notices`: after each of them, and else seldom."""
         self._notices = notices
         self.available = False
         self._reason = "not read yet"
@@ -62,7 +58,7 @@ class Directory:
         self._last_ids: LastIds | None = None
         """The highest row ids as of the last look: if they differ now, something has changed."""
         self.changed_at = 0.0
-        """When the newest known change was written, by its -wal file: Unix seconds."""
+        """When the newest known change was written, by the -wal file: Unix seconds; 0 without such a file."""
         self._on_change: list[Callable[[frozenset[str]], None]] = []
         self._on_commit: list[Callable[[], None]] = []
         self._on_availability: list[Callable[[bool, str], None]] = []
@@ -98,7 +94,7 @@ class Directory:
         self._on_change.append(callback)
 
     def on_commit(self, callback: Callable[[], None]) -> None:
-        """Call when somebody has committed a change of a device, or an event of an administrator."""
+        """Call when somebody may have committed a change of a device, or an event of an administrator."""
         self._on_commit.append(callback)
 
     def on_availability(self, callback: Callable[[bool, str], None]) -> None:
@@ -233,15 +229,4 @@ async def _within_answer_seconds(work: Coroutine[Any, Any, None]) -> None:
                 return await task
         raise TimeoutError
     finally:
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
-        if not task.done():
-            # It hangs in the disk, and hears of nothing before that is back.
-            _abandoned.add(task)
-            task.add_done_callback(_let_go)
-
-
-def _let_go(task: asyncio.Task[None]) -> None:
-    _abandoned.discard(task)
-    if not task.cancelled():
-        task.exception()  # it was reported as a time-out
+        task.cancel()  # its thread may go on hanging in the disk: nobody takes what it reads

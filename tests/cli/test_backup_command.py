@@ -44,7 +44,8 @@ def devices(place):
 
 def key_states(place):
     return {
-        key.key_id: str(key.state) for key in read_sealing_file(place.folder / "data/keys/encryption.key")
+        key.key_id: str(key.state)
+        for key in read_sealing_file(place.folder / "data/keys/encryption.key", None)
     }
 
 

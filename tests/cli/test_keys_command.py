@@ -27,7 +27,10 @@ def place(place):
 
 def keys(place):
     folder = place.folder / "data" / "keys"
-    return [*read_sealing_file(folder / "encryption.key"), *read_signing_file(folder / "signing.key")]
+    return [
+        *read_sealing_file(folder / "encryption.key", None),
+        *read_signing_file(folder / "signing.key", None),
+    ]
 
 
 def states(place):

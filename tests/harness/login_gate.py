@@ -49,7 +49,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         self.key_file = self.folder / "keys" / "signing.key"
-        ensure_signing_file(self.key_file)
+        ensure_signing_file(self.key_file, None)
         self.tokens = Tokens(self.keys(), self, now=self.now, ttl=3600)
         self.login = Login(
             self, NoHashes(), VerifiedSecrets(), self.tokens, limits=Limits(), rehash=lambda *_: None
@@ -59,10 +59,10 @@ class Gate:
         return time.time_ns() // 1_000_000 + self.ahead * 1000
 
     def keys(self) -> SigningKeys:
-        return SigningKeys.of_keys(read_signing_file(self.key_file), self.now() // 1000)
+        return SigningKeys.of_keys(read_signing_file(self.key_file, None), self.now() // 1000)
 
     def private(self) -> Ed25519PrivateKey:
-        (active,) = (key for key in read_signing_file(self.key_file) if key.state is KeyState.ACTIVE)
+        (active,) = (key for key in read_signing_file(self.key_file, None) if key.state is KeyState.ACTIVE)
         return Ed25519PrivateKey.from_private_bytes(active.material)
 
     def get(self, device_id: str) -> Device | None:

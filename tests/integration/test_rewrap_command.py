@@ -34,7 +34,7 @@ def keep(port: int, topic: str, payload: bytes) -> None:
 
 def seal_as_the_gateway(admin: Gateway, payload: bytes, topic: str) -> bytes:
     """With the active key of its file."""
-    keys = read_sealing_file(admin.folder / "data" / "keys" / "encryption.key")
+    keys = read_sealing_file(admin.folder / "data" / "keys" / "encryption.key", None)
     ring = KeyRing(keys, Nonces(os.urandom), {})
     return Sealer(ring, lambda: 1_764_000_000_000, topic=topic, sender="lamp-1").seal(payload)
 

@@ -182,7 +182,7 @@ def test_a_destroyed_key_ends_what_its_tokens_opened_and_what_was_renewed_from_t
     device = f"k{v5}"
     enrol(gateway, **{device: "full"})
     path = Path(gateway.env["GATEWAY_DATA_DIR"]) / "keys" / "signing.key"
-    old = next(key.key_id for key in read_signing_file(path) if key.state is KeyState.ACTIVE)
+    old = next(key.key_id for key in read_signing_file(path, None) if key.state is KeyState.ACTIVE)
     token, _ = token_of(gateway, device)
     will = ("wills/key", b"x", 1, False)
     with (

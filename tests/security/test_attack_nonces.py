@@ -32,7 +32,7 @@ from pathlib import Path
 from gateway.keys.payload_envelope import Sealer
 from gateway.keys.key_ring import KeyRing, Nonces
 from gateway.keys.key_files import read_sealing_file
-ring = KeyRing(read_sealing_file(Path(sys.argv[1])), Nonces(os.urandom), {})
+ring = KeyRing(read_sealing_file(Path(sys.argv[1]), None), Nonces(os.urandom), {})
 sealer = Sealer(ring, lambda: time.time_ns() // 1_000_000, topic="t", sender="s")
 for _ in range(int(sys.argv[2])):
     print(sealer.seal(b"4711").decode(), flush=True)
@@ -55,7 +55,7 @@ def whole(lines: bytes) -> list[bytes]:
 
 def test_processes_that_seal_at_once_and_are_killed_and_started_again(tmp_path: Path) -> None:
     key_file = tmp_path / "encryption.key"
-    ensure_sealing_file(key_file)
+    ensure_sealing_file(key_file, None)
     seen: Counter[tuple[str, bytes]] = Counter()
     starts = 0
     for end in (None, signal.SIGKILL, signal.SIGTERM):
@@ -78,7 +78,7 @@ def test_processes_that_seal_at_once_and_are_killed_and_started_again(tmp_path: 
 
 def test_a_key_that_was_replaced_and_brought_back_from_an_old_copy(tmp_path: Path) -> None:
     key_file, copy = tmp_path / "encryption.key", tmp_path / "copy"
-    ensure_sealing_file(key_file)
+    ensure_sealing_file(key_file, None)
     shutil.copy2(key_file, copy)
     seen: Counter[tuple[str, bytes]] = Counter()
     for _ in range(3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum, auto
 
 from gateway.policy.engine.policy import (
-    LOST_ROLE,
+    MISSING_ROLE,
     NO_ROLE,
     NO_RULE,
     NOT_IN_TOKEN,
@@ -39,7 +39,7 @@ _CAUSES = {
     id(RESERVED): Cause.RESERVED,
     id(SERVICE): Cause.RESERVED,
     id(NO_ROLE): Cause.NO_ROLE,
-    id(LOST_ROLE): Cause.NO_ROLE,
+    id(MISSING_ROLE): Cause.NO_ROLE,
     **{id(one): Cause.NO_RULE for one in NO_RULE.values()},
     **{id(one): Cause.TOKEN for one in NOT_IN_TOKEN.values()},
 }

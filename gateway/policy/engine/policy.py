@@ -5,8 +5,8 @@ clock. The rules of all roles are compiled once, into one tree of topics per act
 as it applies to one identity: it copies nothing, for there is one per connection. It doesn't remember
 decisions either: connections cache them, and drop them when the policy changes.
 
-Closed by default: without a matching rule, without a role, with a role that has no rules, or on an invalid
-topic the decision is a denial, and nothing here raises for what a peer can send.
+Closed by default: without a matching rule, without a role, with a role that the policy lacks, or on an
+invalid topic the decision is a denial, and nothing here raises for what a peer can send.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ NO_RULE = {
     Action.DECRYPT: _refused("No rule allows the device to decrypt this topic."),
 }
 NO_ROLE = _refused("The device has no role that gives it rights.")
-LOST_ROLE = _refused("A role of the device has no rules, so it may do nothing.")
+MISSING_ROLE = _refused("The policy lacks a role of the device, so the device may do nothing.")
 NOT_IN_TOKEN = {
     Action.PUBLISH: _refused("The token does not allow the device to publish to this topic."),
     Action.SUBSCRIBE: _refused("The token does not allow the device to receive this topic."),
@@ -63,7 +63,7 @@ NOT_IN_TOKEN = {
 }
 IN_PART = "No rule allows all of it: each message is decided by its topic."
 """The reason for granting a filter of which only a part is allowed."""
-_BY_RULES = (NO_ROLE, LOST_ROLE, *NO_RULE.values())
+_BY_RULES = (NO_ROLE, MISSING_ROLE, *NO_RULE.values())
 """Refusals that are due to the rules alone."""
 RESERVED = _refused("This topic belongs to the gateway itself.")
 SERVICE = Decision(
@@ -123,7 +123,7 @@ class Policy(RoleSet):
         self.reserved = reserved
         self._role_needs_sealing: dict[str, bool] = {}
         self._roles_need_sealing: dict[tuple[str, ...], bool] = {}
-        """Remembered answers of `may_need_sealing`; in the attribute before, those for single roles."""
+        """Remembered answers of `may_need_sealing`, by roles; above, what they follow from, by role."""
         self._services = {f"{reserved}/{service}": service for service in Service}
         self._responses = frozenset(f"{topic}_response" for topic in self._services)
         self._trees: dict[Action, TopicTree[Rule]] = {action: TopicTree() for action in Action}
@@ -266,10 +266,11 @@ class Rights:
         return self._decide(action, topic)
 
     def decide_filter(self, topic_filter: str) -> Decision:
-        """Decide on the filter of a SUBSCRIBE, with `$share/<group>/` removed. An invalid filter is denied.
+        """Decide on the filter of a SUBSCRIBE; of a shared one, on what follows `$share/<group>/`.
 
-        One allow rule has to cover all of it, and no deny may cover all of it. A filter that is denied in
-        part is allowed: each delivery is decided again by its topic.
+        One allow rule has to cover all of it, unless a role grants such filters in part, and no deny may
+        cover all of it. A filter that is denied in part is allowed: each delivery is decided again by its
+        topic. An invalid filter is denied.
         """
         if fault := filter_fault(topic_filter) or self._policy.limit_fault(topic_filter):
             return _refused(f"The topic filter {fault}.")
@@ -278,14 +279,14 @@ class Rights:
             return RESERVED  # answers go to one connection: there is nothing to share
         decision = self._decide(Action.SUBSCRIBE, asked)
         if decision.allowed or decision.rule is not None or asked != topic_filter:
-            # Never for $share: such a member would get messages in the place of others and lose them.
+            # Never for $share: the bus would give this member messages in the place of others, to be lost.
             return decision
         if decision is NO_RULE[Action.SUBSCRIBE] or decision is NOT_IN_TOKEN[Action.SUBSCRIBE]:
             return self._decide_in_part(asked) or decision
         return decision
 
     def _decide_in_part(self, asked: str) -> Decision | None:
-        """Grant a filter that no rule covers, if its device's roles do that and part of it is allowed."""
+        """Grant it if a role of the device has `subscribe = "filter"`, and part of it is allowed."""
         policy, identity = self._policy, self._identity
         if not policy.grants_in_part(identity.roles) or policy.missing(identity.roles):
             return None
@@ -371,7 +372,7 @@ class Rights:
         if not roles:
             return NO_ROLE
         if policy.missing(roles):
-            return LOST_ROLE
+            return MISSING_ROLE
         return self._by_rules(action, topic_filter)
 
     def _by_rules(self, action: Action, topic_filter: str) -> Decision:

@@ -74,8 +74,8 @@ class World:
         await self.store.devices.set_next_credential("two-secrets", "next", 60)
         await self.store.tokens.add([self.record])
         await self.store.holdings.save([SavedHoldings("lamp-1", Kind.RETAINED, 0, 0, 0, b"12345678")])
-        ensure_sealing_file(self.settings.encryption_key_path)
-        ensure_signing_file(self.settings.signing_key_path)
+        ensure_sealing_file(self.settings.encryption_key_path, None)
+        ensure_signing_file(self.settings.signing_key_path, None)
         await self.store.close()
 
     async def open(self) -> World:
@@ -102,7 +102,7 @@ class World:
             return [line for line in file.iterdump() if events or "admin_events" not in line]
 
     def sealing_keys(self):
-        return read_sealing_file(self.settings.encryption_key_path)
+        return read_sealing_file(self.settings.encryption_key_path, None)
 
 
 IN_ONE_TRANSACTION = {

@@ -86,7 +86,7 @@ async def test_the_old_secret_ends_when_the_next_was_used_though_the_store_fails
 
     pairs = SecretPairs(lambda: NOW, fails)
     assert not pairs.current_secret_ended(LAMP)
-    after = await pairs.used(LAMP)
+    after = await pairs.note_next_used(LAMP)
     assert (after.credential, after.next_credential, after.version) == (BESIDE, "", 5)
     assert pairs.current_secret_ended(LAMP), "in memory, until the store has it"
     assert asked == [LAMP]
@@ -102,7 +102,7 @@ async def test_what_the_store_says_is_the_device_from_now_on():
     async def end(_):
         return ended
 
-    assert await SecretPairs(lambda: NOW, end).used(LAMP) is ended
+    assert await SecretPairs(lambda: NOW, end).note_next_used(LAMP) is ended
 
 
 def test_by_the_clock_it_ends_by_itself():

@@ -444,8 +444,8 @@ def test_what_came_from_a_device_is_counted_by_its_budget():
     budgets = Budgets()
     one = budgets.join("lamp", Limits())
     one.from_device.messages, one.from_device.bytes = 3, 400
-    assert budgets.passed() == {"lamp": (0, 0)}
+    assert budgets.received() == {"lamp": (0, 0)}
     one.count_up(Counters())
     one.from_device.messages, one.from_device.bytes = 1, 50
     one.count_up(Counters())
-    assert budgets.passed() == {"lamp": (4, 450)}
+    assert budgets.received() == {"lamp": (4, 450)}

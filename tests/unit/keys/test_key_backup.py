@@ -127,7 +127,7 @@ def test_a_short_passphrase_protects_nothing(keys, passphrase):
 
 def test_a_gateway_with_a_jwt_secret_has_no_signing_keys(tmp_path):
     keys = Keys(tmp_path / "keys")
-    ensure_sealing_file(keys.sealing)
+    ensure_sealing_file(keys.sealing, None)
     backup = keys.export()
     keys.sealing.unlink()
     assert keys.bring_in(backup).added == ("k1",)

@@ -265,9 +265,9 @@ def test_a_lock_is_given_back_after_an_error(tmp_path):
 @pytest.mark.parametrize("ensure", [ensure_sealing_file, ensure_signing_file])
 def test_keys_that_are_there_need_no_lock(tmp_path, ensure):
     """Their folder may be mounted read-only, and nothing is to be made."""
-    ensure(tmp_path / "key")
+    ensure(tmp_path / "key", None)
     with locked(tmp_path):
-        assert not ensure(tmp_path / "key")
+        assert not ensure(tmp_path / "key", None)
 
 
 @pytest.mark.parametrize(
@@ -307,8 +307,8 @@ def test_the_place_is_named_where_the_system_names_none(tmp_path, write):
 def test_each_file_that_is_made_at_the_start_is_named_when_it_can_not_be(tmp_path):
     with no_more_bytes(8):
         with pytest.raises(KeyFileError, match=rf"{tmp_path}/encryption.key can't be written \(File too"):
-            ensure_sealing_file(tmp_path / "encryption.key")
+            ensure_sealing_file(tmp_path / "encryption.key", None)
         with pytest.raises(KeyFileError, match=rf"{tmp_path}/signing.key can't be written \(File too"):
-            ensure_signing_file(tmp_path / "signing.key")
+            ensure_signing_file(tmp_path / "signing.key", None)
         with pytest.raises(PkiError, match=rf"{tmp_path}/server.crt can't be written \(File too"):
             ensure_server_certificate(tmp_path / "server.crt", tmp_path / "server.key")

@@ -75,17 +75,17 @@ class World:
         self.sealing, self.signing = self.settings.encryption_key_path, self.settings.signing_key_path
         self.later = 0
         """Seconds that this clock is ahead."""
-        ensure_sealing_file(self.sealing)
-        ensure_signing_file(self.signing)
+        ensure_sealing_file(self.sealing, None)
+        ensure_signing_file(self.signing, None)
         self.context = Context(
             policy=Policy([], sensitive=[], limits=Limits(), reserved="gateway"),
-            ring=KeyRing(read_sealing_file(self.sealing), Nonces(os.urandom), {}),
+            ring=KeyRing(read_sealing_file(self.sealing, None), Nonces(os.urandom), {}),
             now=self.now,
             new_client_id=str,
         )
         secret = self.settings.jwt_secret
         keys = (
-            SigningKeys.of_keys(read_signing_file(self.signing), self.now() // 1000)
+            SigningKeys.of_keys(read_signing_file(self.signing, None), self.now() // 1000)
             if secret is None
             else SigningKeys.of_secret(secret.reveal())
         )
@@ -201,7 +201,7 @@ async def test_who_came_by_a_destroyed_key_is_told_and_what_was_renewed_from_it(
 async def test_who_came_by_a_key_that_was_taken_out_of_the_file_is_told(world):
     world.good.open("before")
     world.signing.unlink()
-    ensure_signing_file(world.signing)
+    ensure_signing_file(world.signing, None)
     rotate_signing(world.signing, None, 3600)
     destroy(world.signing, SIGNING, None, "s1")
     await world.follower.look()
@@ -282,7 +282,7 @@ async def test_an_imported_key_opens(world, tmp_path):
     other = tmp_path / "other"
     import_keys(backup, PASSPHRASE, other / "encryption.key", other / "signing.key", None)
     rotate_sealing(other / "encryption.key", None)
-    sealed = KeyRing(read_sealing_file(other / "encryption.key"), Nonces(os.urandom), {}).encrypt(
+    sealed = KeyRing(read_sealing_file(other / "encryption.key", None), Nonces(os.urandom), {}).encrypt(
         b"open me", b""
     )
     backup = export_keys(other / "encryption.key", other / "signing.key", None, PASSPHRASE)
@@ -333,7 +333,7 @@ async def test_another_key_under_the_same_id_does_not_take_its_place(world):
     """What is sealed now would be lost with the one, or what was sealed before with the other."""
     sealed = world.ring.encrypt(b"open me", b"")
     world.sealing.unlink()
-    ensure_sealing_file(world.sealing)
+    ensure_sealing_file(world.sealing, None)
     await world.follower.look()
     assert not world.follower.check()[0]
     assert opens(world.ring, "k1", sealed)
@@ -378,7 +378,7 @@ async def test_new_signing_keys_refuse_what_the_old_ones_signed(world):
     """Somebody removed them to be rid of every token: that must not wait for a restart."""
     token = world.token()
     world.signing.unlink()
-    ensure_signing_file(world.signing)
+    ensure_signing_file(world.signing, None)
     await world.follower.look()
     assert world.follower.check()[0]
     assert not world.is_good(token)
@@ -415,13 +415,13 @@ async def test_old_keys_are_replaced_without_being_asked(world):
     token = world.token()
     await world.follower.retire()
     assert (world.ring.active_id, world.tokens.keys.active_id) == ("k2", "s2")
-    assert [key.key_id for key in read_sealing_file(world.sealing)] == ["k1", "k2"]
+    assert [key.key_id for key in read_sealing_file(world.sealing, None)] == ["k1", "k2"]
     assert opens(world.ring, "k1", sealed)
     assert "sealing key k2 is in force" in world.told
     assert "signing key s2 is in force" in world.told
     world.later = 0
     assert not world.is_good(token), "it is not valid yet by this clock"
-    rotated = {key.key_id: key for key in read_signing_file(world.signing)}
+    rotated = {key.key_id: key for key in read_signing_file(world.signing, None)}
     assert rotated["s1"].until - rotated["s1"].retired_at == world.settings.jwt_ttl
 
 
@@ -439,7 +439,7 @@ async def test_a_key_that_was_used_too_often_is_replaced_though_others_used_it(w
 
 async def test_a_key_is_not_replaced_in_a_file_that_is_not_in_force(world):
     world.sealing.unlink()
-    ensure_sealing_file(world.sealing)
+    ensure_sealing_file(world.sealing, None)
     content = world.sealing.read_bytes()
     await world.follower.look()
     world.later = AGE_MAX

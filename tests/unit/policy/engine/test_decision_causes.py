@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.policy.engine.decision_causes import Cause, cause_of
-from gateway.policy.engine.policy import LOST_ROLE, NO_ROLE, NO_RULE, NOT_IN_TOKEN, RESERVED, SERVICE
+from gateway.policy.engine.policy import MISSING_ROLE, NO_ROLE, NO_RULE, NOT_IN_TOKEN, RESERVED, SERVICE
 from gateway.policy.engine.rules import Action, Decision, Effect, Rule
 
 ALLOW = Rule(Effect.ALLOW, frozenset({Action.PUBLISH}), "a", max_qos=0)
@@ -18,7 +18,7 @@ DENY = Rule(Effect.DENY, frozenset({Action.PUBLISH}), "a")
         (Decision(True, "", ALLOW, (ALLOW,)).with_message(1, False, 1), Cause.MESSAGE),
         (NO_RULE[Action.PUBLISH], Cause.NO_RULE),
         (NO_ROLE, Cause.NO_ROLE),
-        (LOST_ROLE, Cause.NO_ROLE),
+        (MISSING_ROLE, Cause.NO_ROLE),
         (NOT_IN_TOKEN[Action.SUBSCRIBE], Cause.TOKEN),
         (RESERVED, Cause.RESERVED),
         (SERVICE, Cause.RESERVED),
