@@ -311,7 +311,7 @@ class LoginQueue(Generic[_AnyWaiter]):
         def key(named: tuple[str, _Network]) -> tuple[int, int]:
             name, network = named
             if standing is Standing.KNOWN:
-                # Whatever unknown devices do at a place, the devices that are known there are not affected.
+                # Whatever unknown devices do at a place, devices that are known there keep their turn.
                 return 0, network.last_served[standing]
             # By the best of its places, so that a neighbour that guesses does little harm. It does some, for
             # the owner of many places may guess from one after the other.

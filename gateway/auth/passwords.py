@@ -244,7 +244,7 @@ class PasswordPool:
         self._turn_away(self._queue.evict_excess(request, _now()))
         try:
             async with asyncio.timeout(patience):
-                await waiter.slot_given
+                refusal = await waiter.slot_given
         except BaseException as error:
             self._queue.remove(waiter)
             if waiter.has_slot:
@@ -252,6 +252,8 @@ class PasswordPool:
             if isinstance(error, TimeoutError):
                 raise Busy(f"no turn within {patience:g} s") from None
             raise
+        if refusal is not None:
+            raise Busy(refusal)
         return HashSlot(self, request.standing)
 
     def _give_slots(self) -> None:
@@ -269,9 +271,7 @@ class PasswordPool:
     def _turn_away(self, waiters: Iterable[Waiter]) -> None:
         for waiter in waiters:
             if isinstance(waiter, _SlotWaiter) and not waiter.slot_given.done():
-                waiter.slot_given.set_exception(
-                    Busy(_CLOSING if self._is_closed else "too many logins at once")
-                )
+                waiter.slot_given.set_result(_CLOSING if self._is_closed else "too many logins at once")
 
 
 class HashSlot:
@@ -324,6 +324,8 @@ class HashSlot:
             found = await answer
         except (VerificationError, HashingError) as error:
             raise Busy(f"Argon2 failed: {error}") from error
+        finally:
+            del answer, job  # their error refers to this frame: see `_SlotWaiter`
         self._pool.on_hashed(loop.time() - began)
         return found
 
@@ -335,19 +337,23 @@ class HashSlot:
 
 
 class _SlotWaiter(Waiter):
-    """A hash request in the queue, and the future that is done when it has a slot or was refused."""
+    """A hash request in the queue, and the future that is done when it has a slot or was refused.
+
+    Its result is why it was refused, None for a slot. An exception in its place would refer to the frame that
+    awaits it, and that to the future: a cycle, which keeps the secret and the connection (`gc_tuning`).
+    """
 
     __slots__ = ("slot_given",)
 
     def __init__(self, request: HashRequest) -> None:
         super().__init__(request)
-        self.slot_given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.slot_given: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
     @property
     def has_slot(self) -> bool:
         """Whether it has a slot: it was not turned away, and did not leave before."""
         future = self.slot_given
-        return future.done() and not future.cancelled() and future.exception() is None
+        return future.done() and not future.cancelled() and future.result() is None
 
 
 def _now() -> float:

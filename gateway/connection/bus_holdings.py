@@ -7,10 +7,10 @@ of 64 bits. At the bound a new one is refused. Must not know a clock, nor the st
                      ▲                                 ▲
                      └──── ConnectionHoldings ─────────┘   what one connection adds to them
 
-The count is never too low: where the order of two connections of one session can't be known, what either of
-them may have left on the bus stays counted. What the gateway does not hear of (a retained message that
-expired or was cleared by somebody else, a session that the bus dropped) stays counted too, until the device
-clears it, comes back, or an administrator has it forgotten.
+In doubt it counts too many: where the order of two connections of one session can't be known, what either of
+them may have left on the bus; and what the gateway does not hear of (a retained message that expired or was
+cleared by somebody else, a session that the bus dropped) until the device clears it, comes back, or an
+administrator has it forgotten. It counts too few after a kill before a save, or of a lost UNSUBSCRIBE.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class ConnectionHoldings:
         self._is_new = False
         self._established = False
         self._is_surely_latest = False
-        """Whether the bus surely accepted this connection after all others of its session.
+        """Whether the bus surely accepted this connection after all others of its session with a lifetime.
 
         If so, what this one says of the session (its lifetime, that it is gone) replaces what was counted;
         else the larger value stays counted.

@@ -43,12 +43,12 @@ UNPRODUCTIVE_MAX = 24_576
 _FORGIVEN_PER_SECOND = 4_096
 """Unproductive bytes that are forgiven each second: padded records, a KeyUpdate now and then."""
 _DATA_PER_FORGIVEN = 4_096
-"""Bytes of data for which one unproductive byte is forgiven."""
+"""Bytes of data for which one unproductive byte is forgiven, where data is read in portions."""
 _UNFINISHED_SHIFT = 4
 """Right shift: only 1/16 of what may be an incomplete record counts, so four of the longest fill an iteration
 (`ITERATION_EFFORT`): KeyUpdates would block the loop for 80 ms, as often as their device's budget allows."""
 _ITERATION_RECORDS = 1_536
-"""Records of an authenticated peer decrypted in one iteration, when more than a portion waits."""
+"""Records of an authenticated peer after which no further portion is begun in this iteration."""
 _MANY_RECORDS = 256
 """Records in one portion after which the next ones are small, whatever they yield. A connection that reads
 a portion at once (`_read_more`) also awaits its turn after so many."""
@@ -56,7 +56,7 @@ a portion at once (`_read_more`) also awaits its turn after so many."""
 _CLOSE_NOTIFY_MAX = 1_024
 """Bytes in which the peer's close_notify is looked for, at most."""
 _DROPPED_MAX = 262_144
-"""Bytes that may come after our close_notify; then the connection is cut."""
+"""Bytes that are dropped while a connection is being closed, at most; then it is cut."""
 _READ_HIGH_WATER, _READ_LOW_WATER = 64, 16
 """Bytes left undecrypted at which reading of the socket stops and resumes. Fewer may be part of a header."""
 
@@ -318,10 +318,10 @@ class BoundedSSLObject(ssl.SSLObject):
         return chunks[0] if len(chunks) == 1 else self._given(chunks)
 
     def _drop(self) -> NoReturn:
-        """Drop what comes after our close_notify. Raises SSLWantReadError, or TooLittleData for too much."""
+        """Drop what came for a connection that is being closed. Raises SSLWantReadError, or TooLittleData."""
         self._dropped += len(self._incoming.read())
         if self._dropped > _DROPPED_MAX:
-            raise TooLittleData("it goes on sending after the gateway's close_notify")
+            raise TooLittleData("it goes on sending while the gateway closes its connection")
         raise ssl.SSLWantReadError
 
     def unwrap(self) -> None:

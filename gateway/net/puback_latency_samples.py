@@ -11,13 +11,14 @@ device's side notes the time, and the tap on the bus's side looks for `40 02 00 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 from typing import cast
 
 from gateway.connection.established import EstablishedConnection
 from gateway.mqtt.data_types import read_length
 from gateway.mqtt.errors import MqttError
-from gateway.net.live_connections import ConnectionRegistry, LiveConnection
+from gateway.net.live_connections import ConnectionRegistry
 from gateway.system.aligned_timers import until_next_multiple_of
 
 _WATCHED = 4
@@ -155,7 +156,8 @@ class RoundTripSamples:
         """`answered` is called with the seconds that one answer took."""
         self._registry = registry
         self._answered = answered
-        self._turn: Iterator[LiveConnection] = iter(())
+        self._seen = 0
+        """How many of the registry's connections this round has come by."""
         self._samples: list[_Sample] = []
 
     async def run(self) -> None:
@@ -180,13 +182,12 @@ class RoundTripSamples:
             else:
                 sample.end()
         self._samples = waiting
-        while len(self._samples) < _WATCHED and (another := self._next()) is not None:
-            self._samples.append(another)
-
-    def _next(self) -> _Sample | None:
-        for side in self._turn:
+        # Counted, not kept: a list of all would keep those that end meanwhile in memory.
+        for side in islice(self._registry.live, self._seen, None):
+            if len(self._samples) >= _WATCHED:
+                return
+            self._seen += 1
             ends, established = side.transports, side.connection.established
             if ends is not None and established is not None and not any(map(_is_tapped, ends)):
-                return _Sample(ends, established, self._answered)
-        self._turn = iter(tuple(self._registry.live))
-        return None
+                self._samples.append(_Sample(ends, established, self._answered))
+        self._seen = 0

@@ -204,7 +204,8 @@ class History:
     def add(self, now_ms: int, samples: Samples) -> None:
         """Add what was measured now. What is no finite number counts as not measured.
 
-        If the clock was set back, all that is here is moved back by as much, and stays as old as it was.
+        If the clock was set back to before the newest sample, that one becomes ten seconds old, and older
+        ones keep their distance from it. Only a gap becomes shorter, and what is before it may stay.
         """
         if now_ms < self._fine.newest_ms:
             self._make_older(now_ms)
@@ -280,7 +281,7 @@ class History:
                 del self._series[name]
 
     def _make_older(self, now_ms: int) -> None:
-        """The clock was set back to before the newest sample: give the samples times as much earlier."""
+        """The clock was set back to before the newest sample: give the samples earlier times."""
         newest = now_ms - FINE_SECONDS * 1_000
         behind = max(0, self._fine.newest_ms - self._minutes.newest_ms)
         self._fine.make_older(newest)

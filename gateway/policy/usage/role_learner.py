@@ -162,7 +162,10 @@ def _uses_of(
 
 
 def _by_conditions(record: UsageRecord, template: str, rules: Sequence[Rule]) -> list[_Use]:
-    """The part of the record that `template` names, once for each set of conditions of these rules."""
+    """The part of the record that `template` names, once for each set of conditions of these rules.
+
+    If one of them has no conditions: only once, with the rules that have none.
+    """
     part = replace(record, template=template)
     conditions = {rule: next(iter(conditions_of([_for_action(record.action, rule)]))) for rule in rules}
     return [
@@ -262,7 +265,7 @@ def _order(item: tuple[tuple[Action, Conditions], SummaryByTemplate]) -> tuple[i
 
 
 def _strictness(conditions: Conditions) -> tuple[int, bool, int]:
-    """A key to sort conditions by: those that admit the most come first."""
+    """A key to sort conditions by: the higher QoS first, then retain, then any size, then the smaller."""
     qos, retain, size = conditions
     return -qos, not retain, -1 if size is None else size
 

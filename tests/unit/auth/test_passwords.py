@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import threading
 from dataclasses import replace
 
@@ -295,6 +296,65 @@ async def test_no_memory_is_busy_and_not_a_wrong_secret(pool, monkeypatch):
     with pytest.raises(Busy, match="Memory"):
         await verify(pool, CREDENTIAL, SECRET)
     await idle(pool)
+
+
+async def asked(pool):
+    """A login, which takes Busy for an answer: an error that ends its task would stay with that."""
+    with contextlib.suppress(Busy):
+        await verify(pool, CREDENTIAL, SECRET)
+
+
+async def turned_away(pool, monkeypatch):
+    tasks = [asyncio.create_task(asked(pool)) for _ in range(6)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def closed_meanwhile(pool, monkeypatch):
+    tasks = [asyncio.create_task(asked(pool)) for _ in range(5)]
+    await asyncio.sleep(0)
+    pool.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def never_its_turn(pool, monkeypatch):
+    pool._patience = 0.0
+    await asyncio.gather(*(asked(pool) for _ in range(5)))
+
+
+async def gone_meanwhile(pool, monkeypatch):
+    tasks = [asyncio.create_task(asked(pool)) for _ in range(5)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def without_memory(pool, monkeypatch):
+    class Exhausted:
+        @staticmethod
+        def verify(credential, secret):
+            raise passwords.VerificationError("Memory allocation error")
+
+    monkeypatch.setattr(passwords, "_HASHER", Exhausted)
+    await asyncio.gather(asked(pool))
+
+
+@pytest.mark.parametrize(
+    "refuse", [turned_away, closed_meanwhile, never_its_turn, gone_meanwhile, without_memory]
+)
+async def test_whoever_is_refused_leaves_nothing_to_the_garbage_collector(pool, monkeypatch, refuse):
+    """Kind: an error kept where a frame of its own traceback can reach it keeps them all, and the secret."""
+    gc.collect()
+    gc.disable()
+    try:
+        await refuse(pool, monkeypatch)
+        await idle(pool)
+        await asyncio.sleep(0)
+        kinds = (Busy, passwords.VerificationError, passwords._SlotWaiter)
+        assert [type(one) for one in gc.get_objects() if isinstance(one, kinds)] == []
+    finally:
+        gc.enable()
 
 
 async def test_a_closed_pool_takes_nothing(pool):

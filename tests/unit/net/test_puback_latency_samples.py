@@ -1,5 +1,6 @@
 """Which answer of the bus a chunk of a device waits for."""
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -58,6 +59,31 @@ async def test_a_connection_that_waits_for_an_answer_is_not_tapped_once_more():
         assert bus._real is ends[1].real
     ends[1].protocol.data_received(b"\x40\x02\x00\x01")
     assert (ends[0].protocol, ends[1].protocol) == (ends[0].real, ends[1].real)
+
+
+async def test_those_that_are_not_watched_are_not_kept_and_each_has_its_turn():
+    """Kind: a list of all, made once and gone through slowly, keeps in memory those that ended."""
+    sides = [one_side() for _ in range(10)]
+    registry = SimpleNamespace(live=sides)
+    samples, watched = RoundTripSamples(registry, lambda _: None), set()
+    for _ in range(3):
+        samples.look()
+        watched |= {at for at, side in enumerate(sides) if isinstance(side.transports[0].protocol, Tap)}
+    assert watched == set(range(10))
+    samples.look()
+    left = [weakref.ref(side) for side in sides]
+    del sides, registry.live[:]
+    assert not any(one() for one in left)
+
+
+def one_side():
+    upstream = SimpleNamespace(has_partial_packet=False, unprocessed=None)
+    connection = SimpleNamespace(established=SimpleNamespace(upstream=upstream))
+    return Side(transports=(End(), End()), connection=connection)
+
+
+class Side(SimpleNamespace):
+    """One that a weak reference can be made to."""
 
 
 async def test_a_connection_that_asks_nothing_is_left_after_some_chunks():
