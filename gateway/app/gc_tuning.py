@@ -20,7 +20,8 @@ class FullCollections:
     CPython itself runs one whenever what it tracks has grown by a quarter, so reading a policy made it go
     through all connections several times over. The middle generation is off too: it would go through each
     connection a second time. What the gateway drops is freed by its reference counts; cycles are rare (an
-    error and its traceback). They never hold more than all else: at twice the memory a collection runs.
+    error and its traceback). A collection runs at twice the number of blocks of memory. But a block may be
+    long, so nothing that a peer can cause may be a cycle.
     """
 
     def __init__(self) -> None:
