@@ -262,7 +262,7 @@ class _Connection(H11Protocol):
         self._address = address
         self.place = place
         self.pending_handshake: PendingHandshake | None = None
-        """Its handshake, until that is done; None after that."""
+        """Its handshake, until that is done or given up; None after that."""
         self.drop: Callable[[PendingHandshake], None] | None = None
         """Ends `pending_handshake`; None after the handshake."""
         self._answer_is_due = False
@@ -318,13 +318,14 @@ class _Connection(H11Protocol):
         """End it now."""
         if self.transport is not None:
             self.transport.abort()
-        elif self.pending_handshake is not None and self.drop is not None:
+        elif (pending := self.pending_handshake) is not None and (drop := self.drop) is not None:
             self.forget()
-            self.drop(self.pending_handshake)
+            drop(pending)
 
     def forget(self) -> None:
-        """Count it no longer as one of the port's connections."""
+        """Count it no more among the port's connections, and let go of its handshake, which refers to it."""
         self._register.remove(self)
+        self.pending_handshake = self.drop = None
 
     def send_400_response(self, msg: str) -> None:
         """Say that this is not HTTP, unless an answer is already on its way. uvicorn would fail on that."""

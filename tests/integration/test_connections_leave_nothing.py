@@ -22,9 +22,12 @@ from harness.in_process import House, settle, started
 from harness.mosquitto import Mosquitto
 
 from gateway.config import Settings
+from gateway.http.server import _Connection
+from gateway.http.token_api import _CONNECTIONS_PER_ADDRESS
 from gateway.net import puback_latency_samples
 from gateway.net.bounded_tls import BoundedSSLObject
 from gateway.net.device_side import DeviceSide
+from gateway.net.handshakes import PendingHandshake
 from gateway.net.puback_latency_samples import RoundTripSamples
 
 
@@ -152,6 +155,29 @@ def asks_nothing(house: House) -> None:
     over_https(house, b"")
 
 
+def speaks_no_tls_to_the_api(house: House) -> None:
+    with socket.create_connection(house.gateway._http_bound[0], 10) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while plain.recv(4_096):
+                pass
+
+
+def leaves_in_the_handshake_of_the_api(house: House) -> None:
+    with socket.create_connection(house.gateway._http_bound[0], 10) as plain:
+        plain.sendall(b"\x16\x03\x01\x02\x00\x01")
+
+
+def is_crowded_out_of_the_api(house: House) -> None:
+    with contextlib.ExitStack() as crowd:
+        first, *_ = [
+            crowd.enter_context(socket.create_connection(house.gateway._http_bound[0], 10))
+            for _ in range(_CONNECTIONS_PER_ADDRESS + 1)
+        ]
+        with contextlib.suppress(ConnectionError):
+            assert first.recv(1) == b""
+
+
 ENDS: list[Callable[[House], None]] = [
     says_goodbye,
     is_gone,
@@ -171,6 +197,9 @@ ENDS: list[Callable[[House], None]] = [
     posts_what_is_refused,
     speaks_no_http,
     asks_nothing,
+    speaks_no_tls_to_the_api,
+    leaves_in_the_handshake_of_the_api,
+    is_crowded_out_of_the_api,
 ]
 
 
@@ -180,7 +209,8 @@ OF_THREADS = 4
 
 
 def left() -> int:
-    return sum(isinstance(one, DeviceSide | BoundedSSLObject) for one in gc.get_objects())
+    kinds = DeviceSide | BoundedSSLObject | PendingHandshake | _Connection
+    return sum(isinstance(one, kinds) for one in gc.get_objects())
 
 
 @contextlib.contextmanager
