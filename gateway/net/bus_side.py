@@ -45,8 +45,10 @@ class BusSide(PausedReading, asyncio.Protocol):
                 lambda: self, bus.host, bus.port, ssl=bus.tls, ssl_shutdown_timeout=2 if bus.tls else None
             )
         except asyncio.CancelledError:
-            if self.transport is not None:
-                self.transport.abort()
+            # Just after `connection_made`: then uvloop closes the transport and calls no `connection_lost`.
+            if (transport := self.transport) is not None:
+                self.transport = None
+                transport.abort()
             raise
 
     def fault(self, error: Exception) -> None:
