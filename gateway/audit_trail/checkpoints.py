@@ -23,7 +23,7 @@ _LONGEST = 65_536
 """Characters of a note, at most."""
 _SIGNATURES = 16
 """Signatures of a note that are looked at."""
-_ORIGIN = re.compile(r"[^\s+\x00-\x20\x7f]{1,200}")
+_ORIGIN = re.compile(r"[^\s+\x00-\x20\x7f\ud800-\udfff]{1,200}")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -121,6 +121,10 @@ def _parsed(note: str) -> tuple[Checkpoint, bytes, list[tuple[str, bytes, bytes]
     if len(note) > _LONGEST:
         raise BadCheckpoint("it is longer than a checkpoint can be")
     text, blank, signed_by = note.rpartition("\n\n")
+    try:
+        signed = f"{text}\n".encode()
+    except UnicodeEncodeError:
+        raise BadCheckpoint("it is no whole checkpoint: it holds half a character") from None
     lines = text.split("\n")
     if not blank or len(lines) < 3 or not _ORIGIN.fullmatch(lines[0]) or not _SIZE.fullmatch(lines[1]):
         raise BadCheckpoint("it is no checkpoint: origin, size and root, each on a line, and a signature")
@@ -134,7 +138,7 @@ def _parsed(note: str) -> tuple[Checkpoint, bytes, list[tuple[str, bytes, bytes]
         if dash != "—" or not name or len(signature) <= _ID_BYTES:
             raise BadCheckpoint("it is no whole checkpoint: a signature's line can't be read")
         signatures.append((name, signature[:_ID_BYTES], signature[_ID_BYTES:]))
-    return Checkpoint(lines[0], int(lines[1]), root), f"{text}\n".encode(), signatures
+    return Checkpoint(lines[0], int(lines[1]), root), signed, signatures
 
 
 def _base64(text: str) -> bytes:

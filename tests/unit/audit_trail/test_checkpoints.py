@@ -62,6 +62,8 @@ def test_other_signatures_beside_it_do_not_matter():
         (SigningKey("gateway-1/node", bytes(32)).sign(20, bytes(32)), "not signed by the key"),
         (NOTE.replace("—", "-"), "can't be read"),
         (NOTE + "\x00", "no whole checkpoint"),
+        (NOTE.replace("gateway", "\ud800", 1), "half a character"),
+        (NOTE.replace("\n\n", "\n\udfff\n\n"), "half a character"),
         ("x" * 70_000, "longer"),
     ],
 )
@@ -79,7 +81,15 @@ def test_no_changed_character_counts(at, character):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a+b+c", str(KEY.verifier)[:-4], str(KEY.verifier).replace("node", "other"), "x y+00+AAAA"]
+    "text",
+    [
+        "",
+        "a+b+c",
+        "\ud800+00+AAAA",
+        str(KEY.verifier)[:-4],
+        str(KEY.verifier).replace("node", "other"),
+        "x y+00+AAAA",
+    ],
 )
 def test_what_is_no_key_is_refused(text):
     with pytest.raises(BadCheckpoint):
