@@ -12,7 +12,7 @@ from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
 _BATCH_MAX = 100
-"""Records in one save. While its statement is prepared, the event loop gets the interpreter only in turns."""
+"""Records in one save: the event loop waits while its statement is prepared."""
 _BATCHES_MAX = 5
 """Saves in each two seconds."""
 _PAUSE_SECONDS = 0.4

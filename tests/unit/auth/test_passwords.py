@@ -286,12 +286,15 @@ async def test_making_hashes_anew_waits_for_the_logins_and_takes_no_place_of_the
     assert len(done) == 8
 
 
-async def test_no_memory_is_busy_and_not_a_wrong_secret(pool, monkeypatch):
-    class Exhausted:
-        @staticmethod
-        def verify(credential, secret):
-            raise passwords.VerificationError("Memory allocation error")
+class Exhausted:
+    """An Argon2 without memory."""
 
+    @staticmethod
+    def verify(credential, secret):
+        raise passwords.VerificationError("Memory allocation error")
+
+
+async def test_no_memory_is_busy_and_not_a_wrong_secret(pool, monkeypatch):
     monkeypatch.setattr(passwords, "_HASHER", Exhausted)
     with pytest.raises(Busy, match="Memory"):
         await verify(pool, CREDENTIAL, SECRET)
@@ -331,11 +334,6 @@ async def gone_meanwhile(pool, monkeypatch):
 
 
 async def without_memory(pool, monkeypatch):
-    class Exhausted:
-        @staticmethod
-        def verify(credential, secret):
-            raise passwords.VerificationError("Memory allocation error")
-
     monkeypatch.setattr(passwords, "_HASHER", Exhausted)
     await asyncio.gather(asked(pool))
 
