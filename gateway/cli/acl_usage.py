@@ -20,8 +20,8 @@ from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.policy.engine.decision_recorder import UsageRecord
     from gateway.policy.engine.identity import Device
+    from gateway.policy.engine.usage_record import UsageRecord
     from gateway.policy.usage.replay import Change, Replay
     from gateway.policy.usage.role_proposal import Proposal
     from gateway.policy.usage.unused_rights import Unused
@@ -199,7 +199,7 @@ def unused(
     """
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
-        from gateway.policy.engine.decision_recorder import OVERFLOW
+        from gateway.policy.engine.usage_record import OVERFLOW
         from gateway.policy.usage.unused_rights import unused as idle
 
         settings = settings_of(config)

@@ -156,5 +156,5 @@ app = program("gateway", _COMMANDS)
 
 def main() -> None:
     """Entry point."""
-    sys.argv[1:] = after_the_verb(sys.argv[1:], _COMMANDS.commands.get)
+    sys.argv[1:] = after_the_verb(sys.argv[1:], _COMMANDS)
     run_program(app)

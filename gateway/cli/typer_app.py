@@ -5,9 +5,10 @@ Owns what happens around a command, which is the same for all. Must not know any
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
@@ -31,11 +32,31 @@ Command: TypeAlias = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
+class Deferred:
+    """A command by the names of its module in `gateway.cli` and of its function: imported when needed."""
+
+    module: str
+    function: str
+
+    def load(self) -> Command:
+        """The function."""
+        found: Command = getattr(importlib.import_module(f"gateway.cli.{self.module}"), self.function)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """The commands of one noun, by name, in the order of the help; or nouns below it, which are groups."""
 
     help: str
-    commands: Mapping[str, Command | Group]
+    commands: Mapping[str, Command | Deferred | Group]
+
+    def narrowed(self, words: Sequence[str]) -> Group:
+        """With the one command alone that `words` begin with; whole, where they begin with none."""
+        found = self.commands.get(words[0]) if words else None
+        if found is None:
+            return self
+        return Group(self.help, {words[0]: found.narrowed(words[1:]) if isinstance(found, Group) else found})
 
 
 def program(name: str, group: Group) -> typer.Typer:
@@ -51,7 +72,7 @@ def _mounted(group: Group) -> typer.Typer:
         if isinstance(command, Group):
             app.add_typer(_mounted(command), name=name)
         else:
-            app.command(name)(command)
+            app.command(name)(command.load() if isinstance(command, Deferred) else command)
     return app
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from gateway.keys.secret_values import Secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_BYTES = 32
 SALT_BYTES = 16
@@ -51,7 +53,7 @@ class Wrapping:
     def cipher(self, salt: bytes) -> AESGCM:
         """The cipher for this key. A passphrase needs a salt of 16 bytes, and 150 ms. Raises MemoryError."""
         if not self.is_passphrase:
-            return AESGCM(self.secret.reveal())
+            return _aes_gcm(self.secret.reveal())
         return passphrase_cipher(self.secret.reveal(), salt)
 
     def new_salt(self) -> bytes:
@@ -78,6 +80,13 @@ def passphrase_cipher(passphrase: bytes, salt: bytes) -> AESGCM:
         )
     except HashingError as error:
         raise MemoryError(str(error)) from error
+    return _aes_gcm(key)
+
+
+def _aes_gcm(key: bytes) -> AESGCM:
+    # Imported here: every command reads the settings, few have a key to wrap.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     return AESGCM(key)
 
 

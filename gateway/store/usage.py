@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Row, Select, case, delete, func, insert, select, tuple_
 from sqlalchemy.dialects import sqlite
 
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft, generalised
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.store import wall_clock
 from gateway.store.existing_devices import existing
 from gateway.store.schema import usage_records

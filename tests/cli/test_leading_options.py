@@ -7,11 +7,14 @@ import pytest
 from gateway.cli.leading_options import after_the_verb
 from gateway.cli.typer_app import Group
 
-NOUNS = {
-    "status": print,
-    "device": Group("", {"list": print, "add": print}),
-    "acl": Group("", {"import": Group("", {"mosquitto": print}), "why": print}),
-}
+PROGRAM = Group(
+    "",
+    {
+        "status": print,
+        "device": Group("", {"list": print, "add": print}),
+        "acl": Group("", {"import": Group("", {"mosquitto": print}), "why": print}),
+    },
+)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ NOUNS = {
     ],
 )
 def test_they_are_moved_behind_the_command(words, found):
-    assert after_the_verb(words.split(), NOUNS.get) == found.split()
+    assert after_the_verb(words.split(), PROGRAM) == found.split()
 
 
 @pytest.mark.parametrize(

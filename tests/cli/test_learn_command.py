@@ -9,8 +9,8 @@ import pytest
 
 from gateway.cli import acl_usage
 from gateway.cli.settings_policy_store import settings_of
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.rules import Action
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.store import open_store
 
 HOUR = 3_600

@@ -18,10 +18,10 @@ from harness.enrol import enrol, enrol_with_labels, in_store
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
-from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action, Policy
 from gateway.policy.engine.topic_generalisation import topics_of
+from gateway.policy.engine.usage_record import UsageRecord
 from gateway.policy.files.loader import load_policy
 from gateway.policy.usage.replay import replay
 

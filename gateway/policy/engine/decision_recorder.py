@@ -7,18 +7,16 @@ as it was sent, and has no clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE
 from gateway.policy.engine.rules import Action, Decision
 from gateway.policy.engine.topic_generalisation import template_of
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 
 RECORD_AGAIN_SECONDS = 600
 """What a device keeps doing is recorded again after this many seconds, lest it look as if it had stopped."""
-OVERFLOW = ""
-"""The template under which everything beyond the bounds is counted."""
 _RECORDS_PER_DEVICE_MAX = 1_024
 """Records of one device that wait to be saved."""
 _RECORDS_PER_DEVICE_ALWAYS = 4
@@ -30,22 +28,6 @@ _KEY_BYTES_MAX = 512
 letter."""
 _TOPIC_LEVELS_MAX = 16
 """Levels of a topic that is recorded by its template."""
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
-    """What a device did, or was refused, and how often that was decided."""
-
-    device_id: str
-    action: Action
-    template: str
-    """As `gateway.policy.engine.topic_generalisation` makes it, or `OVERFLOW`."""
-    allowed: bool
-    count: int
-    """Decisions, not messages: one per topic and connection, and one more each `RECORD_AGAIN_SECONDS`."""
-    first_at: int
-    """Unix seconds, like `last_at`: when it was saved, which is some seconds after it happened."""
-    last_at: int
 
 
 def _read(key: bytes) -> tuple[Action, str, bool]:

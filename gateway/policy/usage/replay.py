@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.mqtt.topics import covers, intersection
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.policy import Policy
 from gateway.policy.engine.rules import Action, Decision, Effect, Rule
 from gateway.policy.engine.topic_generalisation import filter_of, topics_of
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 
 _CLIENT = "any-client-id"
 """Fills in `{client}`, which is in a template only if a rule had it there."""

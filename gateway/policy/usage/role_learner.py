@@ -27,13 +27,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway.mqtt.topics import covers, intersection, split_filter
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.policy.usage.placeholder_inference import with_placeholders
 from gateway.policy.usage.replay import (
     UNCONDITIONAL,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.policy import Action, Effect, Role, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
+from gateway.policy.engine.usage_record import UsageRecord
 from gateway.policy.usage.replay import Conditions
 
 LEARNED_ROLE = "learned"

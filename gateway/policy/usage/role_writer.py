@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.policy import Action, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import is_escaped
+from gateway.policy.engine.usage_record import UsageRecord
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.replay import Conditions
 from gateway.policy.usage.role_proposal import Proposal, SummaryByTemplate, UsageSummary

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import Decision
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.policy.usage.replay import as_identity, decision_on, overlapping_rules
 
 

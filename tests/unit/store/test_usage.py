@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from harness.stored_devices import add_devices
 
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import OBSERVE_MAX
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.store import UnknownDevice, usage
 from gateway.store.device_directory import Directory
 

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gateway.connection.bus_holdings import Kind, SavedHoldings
-from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.rules import Action
+from gateway.policy.engine.usage_record import UsageRecord
 from gateway.store import IssuedToken, StoredRefusal, usage
 
 

@@ -14,9 +14,9 @@ from sqlalchemy import event
 from gateway.app.savers import usage as module
 from gateway.app.savers.usage import UsageSaver
 from gateway.observe.save_failures import Saves
-from gateway.policy.engine.decision_recorder import UsageRecord
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
+from gateway.policy.engine.usage_record import UsageRecord
 from gateway.store import StoreError
 from gateway.store import usage as usage_store
 from gateway.store.device_directory import Directory

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from gateway.policy.engine import decision_recorder
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord, UsageRecorder
+from gateway.policy.engine.decision_recorder import UsageRecorder
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE, Action, Decision
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 
 LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "c")
 YES = Decision(allowed=True, reason="", rule=None)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.policy.usage.replay import replay
 
 LAMP = Device("lamp-1", ("r",), {"room": ("kitchen",)}, True, "", version=1, created_at=0, updated_at=0)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import covers
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import template_of
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.policy.usage.replay import UNCONDITIONAL, as_identity
 from gateway.policy.usage.role_learner import learn
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.mqtt.topics import filter_fault
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.role_learner import learn

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.policy.engine.decision_recorder import OVERFLOW, UsageRecord
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
+from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
 from gateway.policy.usage.unused_rights import unused
 
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
