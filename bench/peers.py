@@ -190,6 +190,20 @@ class Nginx(Peer):
         self.run(proxy, "-e", str(errors), "-c", str(config))
 
 
+class Relay(Peer):
+    name = "relay"
+    about = "bench/relay.py: TLS termination only, in Python on uvloop; a plain Mosquitto behind"
+    by_name = True
+    looks_at_nothing = True
+
+    def start(self) -> None:
+        self.version = version([sys.executable, "--version"])
+        self.bus = Bus(self.folder)
+        ports = [str(self.port), str(self.bus.port)]
+        files = [str(self.certificate.crt), str(self.certificate.key)]
+        self.run(sys.executable, "-m", "bench.relay", *ports, *files, environment={"PYTHONPATH": str(ROOT)})
+
+
 class Aedes(Peer):
     name = "aedes"
     about = "Node.js broker with its TLS, passwords and topics checked"

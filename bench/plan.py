@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.many_open_connections import IdleCpu, PacedCrowd
 from bench.nagle import FirstAnswer
 from bench.observability_overhead import Observed, Unobserved
-from bench.peers import Aedes, Amqtt, Gateway, HAProxy, Mosquitto, Nginx, Peer
+from bench.peers import Aedes, Amqtt, Gateway, HAProxy, Mosquitto, Nginx, Peer, Relay
 from bench.policy_change import PolicyChange
 from bench.token_and_service_costs import Calling, PacedCalling, TokenConnecting
 from bench.workloads import Connecting, FanOut, Idle, InFlight, Paced, Pipelined, Row, Sealing
@@ -60,5 +60,5 @@ ROWS: tuple[Row, ...] = (
 
 PEERS: dict[str, type[Peer]] = {
     peer.name.lower(): peer
-    for peer in (Gateway, Observed, Unobserved, HAProxy, Nginx, Mosquitto, Aedes, Amqtt)
+    for peer in (Gateway, Observed, Unobserved, HAProxy, Nginx, Relay, Mosquitto, Aedes, Amqtt)
 }
