@@ -50,7 +50,7 @@ class PacedCrowd(Paced):
         async with _crowd(session, self.connections) as (links, names):
             units = int(self.in_all * seconds)
             topics = [accounts.telemetry(name) for name in names]
-            # The first message of a connection is decoded and decided about, once: that is not what is measured.
+            # The first message of a connection is decided about, once: that is not what is measured.
             await load.paced(links, topics, PAYLOAD, self.in_all, len(links) / self.in_all, self.qos)
             work = load.paced(links, topics, PAYLOAD, self.in_all, seconds, self.qos)
             took, cost = await session.heard(work, units + (0 if self.qos else len(links)))
