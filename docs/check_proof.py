@@ -19,9 +19,9 @@ def check_proof(key: str, proof: str, entry: bytes) -> str:
     origin, key_id, public = key.split("+", 2)
     head, text, signatures = proof.split("\n\n")
     named = (f"— {origin} ", bytes.fromhex(key_id))
-    signed = [(line, base64.b64decode(line.split(" ")[2])) for line in signatures.splitlines()]
-    mine = [raw[4:] for line, raw in signed if (line[: len(named[0])], raw[:4]) == named]
-    Ed25519PublicKey.from_public_bytes(base64.b64decode(public)[1:]).verify(mine[0], f"{text}\n".encode())
+    signed = [(line, base64.b64decode(line.rpartition(" ")[2])) for line in signatures.splitlines()]
+    mine = next((raw[4:] for line, raw in signed if (line[: len(named[0])], raw[:4]) == named), b"")
+    Ed25519PublicKey.from_public_bytes(base64.b64decode(public)[1:]).verify(mine, f"{text}\n".encode())
     (format_, at, *hashes), (trail, leaves, root) = head.split("\n"), text.split("\n")
     index, size, found = int(at.removeprefix("index ")), int(leaves), sha256(b"\0" + entry).digest()
     if format_ != "c2sp.org/tlog-proof@v1" or trail != origin or not 0 <= index < size:
