@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from gateway.audit_trail.verification import TrailFindings
     from gateway.config import Settings
 
-_LONGEST = 256 * 1024 * 1024
-"""Characters of a log that are read from stdin."""
+_LINE = 1_048_576
+"""Characters of a log that are read at once: a line, or a part of a very long one."""
+_NOTE = 65_536
+"""Characters of a file that may be one checkpoint."""
 _NOTE_IN_TEXT = re.compile(r'note=("(?:[^"\\]|\\.)*")')
 
 
@@ -249,21 +251,27 @@ def _at_hand(files: Sequence[str], known: str, whose: VerifierKey) -> tuple[list
 
 def _notes(name: str) -> Iterator[str]:
     """The checkpoints' notes in a file, which is one note, or a log with any number. Raises Failure."""
+    head, is_log = "", False
     try:
-        text = sys.stdin.read(_LONGEST) if name == "-" else Path(name).read_text("utf-8", "replace")
+        # Line by line: a log may be longer than memory, and its newest checkpoint is the one that tells most.
+        with open(
+            0 if name == "-" else name, encoding="utf-8", errors="replace", closefd=name != "-"
+        ) as file:
+            while line := file.readline(_LINE):
+                head += line[: _NOTE - len(head)]
+                if "audit checkpoint" in line:
+                    is_log = True
+                    yield from _note_in(line)
     except OSError as error:
         raise Failure(f"{name} can't be read: {why(Path(name), error)}") from None
-    if "\n\n— " in text and "audit checkpoint" not in text:
-        yield text
+    if "\n\n— " in head and not is_log:
+        yield head
+
+
+def _note_in(line: str) -> Iterator[str]:
+    """The note in a line of a log, if there is one."""
+    if (match := _NOTE_IN_TEXT.search(line)) is not None:
+        yield str(json.loads(match[1]))
         return
-    for line in text.split("\n"):
-        if "audit checkpoint" not in line:
-            continue
-        if (match := _NOTE_IN_TEXT.search(line)) is not None:
-            yield str(json.loads(match[1]))
-            continue
-        try:
-            said = json.loads(line[line.index("{") :])
-            yield str(said["note"])
-        except (ValueError, KeyError, TypeError):
-            continue
+    with suppress(ValueError, KeyError, TypeError):
+        yield str(json.loads(line[line.index("{") :])["note"])

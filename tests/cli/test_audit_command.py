@@ -69,6 +69,21 @@ def test_checkpoints_are_read_from_a_note_from_any_log_and_from_stdin(bare, trai
     assert (code, json.loads(out)["checkpoints"]) == (0, 2)
 
 
+def test_the_newest_checkpoint_of_a_long_log_is_found(bare, trail):
+    """However much came before it."""
+    folder, notes = trail
+    (bare.folder / "log").write_text(f"{line(notes[1])}\n")
+    folder.rename(bare.folder / "gone")
+    made(folder, 250)
+    noise = f"yes {'x' * 4_000} | head -c 270000000"
+    (bare.folder / "older").write_text(f"{line(notes[0])}\n")
+    _, out, _ = bare.shell(
+        f"(cat older; {noise}; echo; cat log) | gateway-admin audit verify --json --checkpoint -"
+    )
+    (problem,) = json.loads(out)["problems"]
+    assert problem == "the trail was cut: a checkpoint was signed over 300 entries, and it has 250"
+
+
 def test_a_cut_behind_a_checkpoint_in_the_log_is_found(bare, trail):
     folder, notes = trail
     (bare.folder / "log").write_text(f"{line(notes[1])}\n")
