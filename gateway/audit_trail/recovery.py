@@ -9,13 +9,20 @@ this one is kept, and it is cut off. The hashes of what is left are made anew, f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.audit_trail.checkpoints import BadCheckpoint, Checkpoint, VerifierKey
 from gateway.audit_trail.errors import TrailDamaged
 from gateway.audit_trail.merkle import leaf_hash, root
-from gateway.audit_trail.segments import Segment, holding, number_of, segments_of
+from gateway.audit_trail.segments import (
+    Segment,
+    holding,
+    number_of,
+    retentions,
+    segments_of,
+    signed_retention,
+)
 from gateway.audit_trail.tree_files import TreeFiles
 
 ENTRIES = "entries"
@@ -39,6 +46,9 @@ class Recovered:
     """How many entries the newest checkpoint covers."""
     repairs: Sequence[str] = field(default=())
     """What had to be repaired."""
+    kept_from: int | None = None
+    """The first entry that is there, if one that is not signed says that others were dropped: that has to be
+    denied by the next entry, before it is signed."""
 
 
 def newest_checkpoint(folder: Path, key: VerifierKey) -> Checkpoint | None:
@@ -82,7 +92,36 @@ def recover(folder: Path, key: VerifierKey, tree: TreeFiles, *, entries_max: int
         raise TrailDamaged(
             f"entries {signed} to {unsigned[0].first - 1} are missing before {unsigned[0].path}"
         )
-    return _after(unsigned, tree, signed, entries_max)
+    # What this process has written itself it knows.
+    claims = _unsigned_retentions(segments, signed) if entries_max is None else []
+    found = _after(unsigned, tree, signed, entries_max)
+    return replace(found, kept_from=segments[0].first, repairs=[*found.repairs, *claims]) if claims else found
+
+
+def _unsigned_retentions(segments: Sequence[Segment], signed: int) -> Sequence[str]:
+    """What is to be said of each entry that is not signed, and says that others were dropped.
+
+    A gateway has it signed before it deletes anything. So it was killed in between, and the others are
+    there; or somebody else has appended the entry. Raises TrailDamaged: some are missing that no signed entry
+    explains.
+    """
+    claims = [
+        claim
+        for segment in holding(segments, signed)
+        for claim in retentions(segment.first, segment.lines()[0])
+        if claim[0] >= signed
+    ]
+    first = segments[0].first
+    if claims and first and first > signed_retention(segments, signed):
+        raise TrailDamaged(
+            f"entries before {first} are missing, and entry {claims[0][0]}, which says that they were "
+            "dropped, was not signed"
+        )
+    return [
+        f"entry {number} says that entries before {kept_from} are dropped, and was not signed: that does not "
+        "count"
+        for number, kept_from in claims
+    ]
 
 
 def _without_later(segments: Sequence[Segment], entries_max: int) -> list[Segment]:

@@ -21,6 +21,8 @@ from gateway.system.atomic_files import sync_folder
 SEGMENT_ENTRIES_MAX = 65_536
 """Entries of one segment, at most."""
 _NAME = re.compile(r"([0-9]{16})\.jsonl")
+_DROPPED = b'"kept_from":'
+"""Stands in an entry that says which entries retention drops."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,8 +41,12 @@ class Segment:
     def newest_time(self) -> int | None:
         """The time of its last complete entry, in Unix milliseconds; None if that can't be read."""
         lines, _ = self.lines()
-        found = decoded(lines[-1]).get("time") if lines else None
-        return found if type(found) is int else None
+        return _time_of(lines[-1]) if lines else None
+
+    def oldest_time(self) -> int | None:
+        """The time of its first entry, as `newest_time`."""
+        with self.path.open("rb") as file:
+            return _time_of(file.readline())
 
 
 class Numbered(msgspec.Struct):
@@ -67,6 +73,38 @@ def decoded(line: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _time_of(line: bytes) -> int | None:
+    found = decoded(line).get("time")
+    return found if type(found) is int else None
+
+
+def retentions(first: int, lines: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Which of these entries, the first of them number `first`, say that those before one are dropped.
+
+    Gives their numbers, each with that of the one that is kept.
+    """
+    for number, line in enumerate(lines, first):
+        if _DROPPED in line:
+            said = decoded(line)
+            kept_from = said.get("kept_from")
+            if said.get("kind") == "audit" and type(kept_from) is int:
+                yield number, kept_from
+
+
+def signed_retention(segments: Sequence[Segment], signed: int) -> int:
+    """From which entry on all are kept, as the last of the first `signed` entries says that speaks of it.
+
+    0 if none does. What is not signed does not count: whoever deletes entries could append it, without the
+    key.
+    """
+    for segment in reversed(segments):
+        if segment.first < signed:
+            for number, kept_from in reversed([*retentions(segment.first, segment.lines()[0])]):
+                if number < signed:
+                    return kept_from
+    return 0
 
 
 def segments_of(folder: Path) -> list[Segment]:

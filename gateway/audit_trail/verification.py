@@ -7,7 +7,7 @@ its key: so checkpoints leave the machine with the log. It only reads, and may d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,13 +16,11 @@ from gateway.audit_trail.checkpoints import Checkpoint, VerifierKey
 from gateway.audit_trail.errors import TrailDamaged
 from gateway.audit_trail.merkle import HASH_BYTES, perfect_root, root
 from gateway.audit_trail.recovery import ENTRIES, TREE, newest_checkpoint
-from gateway.audit_trail.segments import Segment, decoded, segments_of
+from gateway.audit_trail.segments import Segment, retentions, segments_of
 from gateway.audit_trail.tree_files import TILE, TreeFiles
 
 _PROBLEMS_MAX = 20
 """Problems that are listed: damage at one point shows in many entries."""
-DROPPED = b'"kept_from":'
-"""Stands in an entry that says which entries retention dropped."""
 
 
 @dataclass(slots=True)
@@ -50,6 +48,8 @@ class TrailFindings:
 def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -> TrailFindings:
     """Verify all of it. `at_hand` are checkpoints that somebody kept elsewhere. Raises OSError."""
     findings = TrailFindings()
+    # Before the checkpoint is read: then it covers what a gateway says of those that it had deleted.
+    segments = segments_of(folder / ENTRIES)
     try:
         newest = newest_checkpoint(folder, key)
     except TrailDamaged as error:
@@ -58,7 +58,8 @@ def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -
     tree = TreeFiles(folder / TREE)
     try:
         findings.size = tree.size
-        _entries(folder, tree, findings)
+        segments = sorted({*segments, *segments_of(folder / ENTRIES)})  # one may have begun meanwhile
+        _entries(segments, tree, newest.size if newest else 0, findings)
         _levels(folder, tree, findings)
         _checkpoints(tree, newest, at_hand, findings)
     finally:
@@ -66,9 +67,8 @@ def verify(folder: Path, key: VerifierKey, at_hand: Sequence[Checkpoint] = ()) -
     return findings
 
 
-def _entries(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
-    """Find entries whose hash is not the one in the tree."""
-    segments = segments_of(folder / ENTRIES)
+def _entries(segments: Sequence[Segment], tree: TreeFiles, signed: int, findings: TrailFindings) -> None:
+    """Find entries whose hash is not the one in the tree, and missing ones that no signed entry explains."""
     findings.first = number = segments[0].first if segments else 0
     kept_from = 0
     for segment in segments:
@@ -78,7 +78,9 @@ def _entries(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
         lines, torn = segment.lines()
         known = max(0, min(len(lines), tree.size - number))
         _compare(segment, lines[:known], tree, findings)
-        kept_from = max([kept_from, *_kept_from(lines[:known])])
+        for at, said in retentions(number, lines[:known]):
+            # The last one counts. One that is not signed does not: anybody could have appended it.
+            kept_from = said if at < signed else kept_from
         number += len(lines)
         if torn:
             findings.notes.append(
@@ -95,8 +97,8 @@ def _entries(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:
         )
     if findings.first > kept_from:
         findings.add_problem(
-            f"entries {kept_from} to {findings.first - 1} are missing, and no entry says that they were "
-            "dropped"
+            f"entries {kept_from} to {findings.first - 1} are missing, and no signed entry says that they "
+            "were dropped"
         )
     elif findings.first:
         findings.notes.append(
@@ -129,15 +131,6 @@ def _gap(number: int, segment: Segment) -> str:
     if segment.first < number:
         return f"{segment.path} begins with entry {segment.first}, and those before it end with {number - 1}"
     return f"entries {number} to {segment.first - 1} are missing before {segment.path}"
-
-
-def _kept_from(lines: Sequence[bytes]) -> Iterator[int]:
-    for line in lines:
-        if DROPPED in line:
-            said = decoded(line)
-            first = said.get("kept_from")
-            if said.get("kind") == "audit" and type(first) is int:
-                yield first
 
 
 def _levels(folder: Path, tree: TreeFiles, findings: TrailFindings) -> None:

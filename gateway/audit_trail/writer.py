@@ -20,7 +20,13 @@ from gateway.audit_trail.checkpoints import BadCheckpoint, SigningKey, VerifierK
 from gateway.audit_trail.errors import TrailDamaged, TrailError
 from gateway.audit_trail.merkle import leaf_hash, root
 from gateway.audit_trail.recovery import CHECKPOINT, ENTRIES, PUBLIC_KEY, TREE, recover
-from gateway.audit_trail.segments import SEGMENT_ENTRIES_MAX, OpenSegment, Segment, segments_of
+from gateway.audit_trail.segments import (
+    SEGMENT_ENTRIES_MAX,
+    OpenSegment,
+    Segment,
+    segments_of,
+    signed_retention,
+)
 from gateway.audit_trail.tree_files import TreeFiles
 from gateway.system.atomic_files import make_folder, put_file, sync_folder, write_new
 from gateway.system.file_errors import not_written
@@ -175,8 +181,14 @@ class Trail:
         return min(one.first for one in segments_of(self.folder / ENTRIES) if one > segments[-1])
 
     def delete(self, segments: Sequence[Segment]) -> None:
-        """Delete these segments, the oldest; their hashes stay. Raises TrailError."""
+        """Delete these segments, the oldest; their hashes stay.
+
+        Raises TrailError, also if no signed entry says that they are dropped: then it deletes nothing.
+        """
         try:
+            kept_from = self.first_after(segments)
+            if signed_retention(segments_of(self.folder / ENTRIES), self.signed) < kept_from:
+                raise TrailError(f"no signed entry says that entries before {kept_from} are dropped")
             for segment in segments:
                 segment.path.unlink(missing_ok=True)
             sync_folder(self.folder / ENTRIES)
@@ -208,6 +220,27 @@ class Trail:
         self.is_new = self._durable is None and found.size == 0
         self._durable, self.signed = found.size, found.signed
         self.repairs += found.repairs
+        if found.kept_from is not None:
+            self._deny_retention(found.kept_from)
+
+    def _deny_retention(self, kept_from: int) -> None:
+        """Append what is true, before an entry that claims otherwise is signed. The last one counts."""
+        reason = f"entries from {kept_from} on are kept: what was not signed in time does not count"
+        try:
+            self.append(
+                [
+                    {
+                        "time": self._now(),
+                        "kind": "audit",
+                        "outcome": "done",
+                        "reason": reason,
+                        "kept_from": kept_from,
+                    }
+                ]
+            )
+        except TrailError:
+            self._durable = None  # the next look is a first one again, and does the same
+            raise
 
     def _check_expected(self, key: VerifierKey, signed: int) -> None:
         note, self._expected = self._expected, ""

@@ -283,6 +283,9 @@ class AuditTrail(Saver):
                 )
             )
             await self.durable()
+            # What is not signed does not count: whoever deletes entries could have appended it.
+            async with self._lock:
+                await self._sign(0)
             await self._in_thread(lambda: self._trail.delete(old))
 
     def _look_at_the_clock(self) -> None:

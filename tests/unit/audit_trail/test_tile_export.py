@@ -9,6 +9,7 @@ from harness.trails import event, key_of, made, trail_in
 
 from gateway.audit_trail import writer as writer_module
 from gateway.audit_trail.errors import TrailError
+from gateway.audit_trail.segments import segments_of
 from gateway.audit_trail.tile_export import export, tile_path
 
 
@@ -57,8 +58,9 @@ def test_what_is_not_kept_any_more_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(writer_module, "SEGMENT_ENTRIES_MAX", 300)
     trail = trail_in(tmp_path / "audit")
     trail.append([event(number) for number in range(900)])
+    trail.append([event(900, kind="audit", kept_from=300)])
     trail.sign()
-    trail.delete(list(trail.oldest_day(2**62))[:1])
+    trail.delete(segments_of(tmp_path / "audit" / "entries")[:1])
     done = export(tmp_path / "audit", key_of(tmp_path / "audit"), tmp_path / "out")
     assert done.first == 512
     bundle = (tmp_path / "out" / "tile" / "entries" / "002").read_bytes()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from harness.trails import event, key_of, made, trail_in, verified
+from harness.trails import NOON, ORIGIN, SEED, Clock, event, key_of, made, trail_in, verified
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.audit_trail import writer as writer_module
+from gateway.audit_trail.errors import TrailDamaged, TrailError
 from gateway.audit_trail.merkle import leaf_hash
+from gateway.audit_trail.segments import OpenSegment, segments_of
 from gateway.audit_trail.tree_files import TreeFiles
 from gateway.audit_trail.verification import verify
+from gateway.audit_trail.writer import Trail
+from gateway.observe.trail_entry import entry_line
 
 SIZE = 700
 
@@ -184,7 +189,7 @@ def test_another_trail_of_the_same_name_is_found_by_a_checkpoint_at_hand(tmp_pat
         (lambda folder: entries(folder)[1].unlink(), "entries 256 to 511 are missing before"),
         (
             lambda folder: entries(folder)[0].unlink(),
-            "entries 0 to 255 are missing, and no entry says that they were dropped",
+            "entries 0 to 255 are missing, and no signed entry says that they were dropped",
         ),
         (lambda folder: entries(folder)[2].unlink(), "cut: entries 512 to 699 are missing"),
         (lambda folder: os.truncate(entries(folder)[2], 1_000), "cut: entries 5"),
@@ -206,12 +211,87 @@ def test_what_is_missing_is_named(trail, break_it, says):
 
 def test_an_entry_that_claims_a_retention_must_be_there(trail):
     """Somebody who deletes the beginning can't have it look as if it was too old."""
+    claim_a_retention(trail, 256, hashed=False)
     entries(trail)[0].unlink()
-    rewrite(
-        entries(trail)[1],
-        lambda lines: lines.append(json.dumps({"seq": 700, "kind": "audit", "kept_from": 256}).encode()),
-    )
-    assert any("no entry says" in problem for problem in verified(trail).problems)
+    assert any("no signed entry says" in problem for problem in verified(trail).problems)
+
+
+def claim_a_retention(folder: Path, kept_from: int, *, hashed: bool = True) -> None:
+    """As somebody can who has the files and not the key: append an entry, and its hash."""
+    claim = {"seq": SIZE, "time": NOON, "kind": "audit", "outcome": "done", "kept_from": kept_from}
+    line = json.dumps(claim, separators=(",", ":")).encode()
+    rewrite(entries(folder)[-1], lambda lines: lines.append(line))
+    if hashed:
+        with (folder / "tree" / "0").open("ab") as leaves:
+            leaves.write(leaf_hash(line))
+
+
+def test_an_entry_that_claims_a_retention_must_be_signed(trail, whole):
+    """Else whoever deletes the beginning could append it, without the key."""
+    claim_a_retention(trail, 256)
+    entries(trail)[0].unlink()
+    (problem,) = verified(trail, *whole[1]).problems
+    assert problem == "entries 0 to 255 are missing, and no signed entry says that they were dropped"
+    before = {path: path.read_bytes() for path in trail.rglob("*") if path.is_file()}
+    with pytest.raises(TrailDamaged, match="entries before 256 are missing, and entry 700, which says"):
+        trail_in(trail)
+    assert {path: path.read_bytes() for path in trail.rglob("*") if path.is_file()} == before
+
+
+def test_a_retention_that_was_appended_before_a_start_does_not_explain_what_is_deleted_after_it(trail):
+    """The next checkpoint covers what was appended, and a denial of it."""
+    claim_a_retention(trail, 512)
+    writing = trail_in(trail)
+    assert writing.repairs == [
+        "entry 700 says that entries before 512 are dropped, and was not signed: that does not count"
+    ]
+    writing.append([event(writing.size)])
+    writing.sign()
+    writing.close()
+    assert verified(trail).problems == []
+    entries(trail)[0].unlink()
+    assert any("no signed entry says" in problem for problem in verified(trail).problems)
+
+
+def test_a_denial_that_could_not_be_written_is_written_by_the_next_look(trail, monkeypatch):
+    claim_a_retention(trail, 256)
+    append = OpenSegment.append
+
+    def full(self, lines):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.segment.path))
+
+    monkeypatch.setattr(OpenSegment, "append", full)
+    writing = Trail(trail, SEED, ORIGIN, entry_line, Clock())
+    for _ in range(2):
+        with pytest.raises(TrailError, match="No space left"):
+            writing.sign()
+    monkeypatch.setattr(OpenSegment, "append", append)
+    writing.sign()
+    writing.close()
+    entries(trail)[0].unlink()
+    assert any("no signed entry says" in problem for problem in verified(trail).problems)
+
+
+def test_a_gateway_that_was_killed_amid_a_retention_leaves_a_whole_trail(trail):
+    """Before the entry that says so was signed, and after it: nothing is deleted before."""
+    writing = trail_in(trail)
+    (old,) = [one for one in segments_of(trail / "entries") if one.first == 0]
+    for kept in (False, True):
+        writing.append([event(writing.size, kind="audit", outcome="done", kept_from=256)])
+        with pytest.raises(TrailError, match="no signed entry says that entries before 256 are dropped"):
+            writing.delete([old])
+        if kept:
+            writing.sign()
+        writing.close()
+        assert verified(trail).problems == []
+        writing = trail_in(trail)
+        assert (writing.repairs == []) is kept
+        assert verified(trail).problems == []
+    writing.delete([old])
+    writing.close()
+    assert verified(trail).problems == []
+    assert verified(trail).first == 256
+    trail_in(trail).close()
 
 
 def test_problems_are_bounded(whole, tmp_path):

@@ -301,13 +301,67 @@ def test_old_days_are_dropped_one_at_a_time_and_their_hashes_stay(tmp_path, monk
     kept_from = trail.first_after(old)
     assert kept_from == 3
     trail.append([{**event(9), "kind": "audit", "kept_from": kept_from}])
-    trail.delete(old)
     trail.sign()
+    trail.delete(old)
     trail.close()
     verdict = verified(tmp_path)
     assert (verdict.problems, verdict.first, verdict.size) == ([], 3, 10)
     assert "entries before 3 were dropped" in verdict.notes[0]
-    assert [one.first for one in trail_in(tmp_path).oldest_day(NOON + 10 * DAY)] == [3, 5]
+    assert [one.first for one in trail_in(tmp_path, clock).oldest_day(NOON + 3 * DAY)] == [3, 5]
+
+
+def in_segments_of(tmp_path, monkeypatch, *times):
+    """A signed trail with a segment for each of these times, and its clock."""
+    monkeypatch.setattr(writer_module, "_SEGMENT_SECONDS_MIN", -1)
+    clock = Clock()
+    trail = trail_in(tmp_path, clock)
+    for number, time in enumerate(times):
+        clock.now = time
+        trail.append([event(number, time=time)])
+    trail.sign()
+    return trail, clock
+
+
+def firsts(segments):
+    return [one.first for one in segments]
+
+
+def test_a_clock_that_stood_in_the_future_keeps_nothing_for_ever(tmp_path, monkeypatch):
+    """Neither its segment nor those after it, and what came before goes as if nothing had been."""
+    in_2099 = NOON + 74 * 365 * DAY
+    trail, clock = in_segments_of(
+        tmp_path, monkeypatch, NOON, in_2099, NOON + DAY, NOON + 2 * DAY, NOON + 3 * DAY
+    )
+    for oldest in ([0], [1], [2]):
+        clock.now += 30 * DAY
+        old = trail.oldest_day(clock.now - 10 * DAY)
+        assert firsts(old) == oldest
+        trail.append([event(9, kind="audit", time=clock.now, kept_from=trail.first_after(old))])
+        trail.sign()
+        trail.delete(old)
+    assert verified(tmp_path).problems == []
+
+
+def test_what_was_written_before_a_clock_was_set_is_as_young_as_what_came_after(tmp_path, monkeypatch):
+    """It stood in 1970, at the first boot or a later one; or where it had stopped years before."""
+    trail, clock = in_segments_of(tmp_path / "first", monkeypatch, 60_000, NOON, NOON + DAY)
+    assert trail.oldest_day(clock.now - 30 * DAY) == []
+    assert firsts(trail.oldest_day(NOON + 1)) == [0]
+    trail, clock = in_segments_of(
+        tmp_path / "later", monkeypatch, NOON, 60_000, NOON + DAY, NOON + 2 * DAY, NOON + 900 * DAY
+    )
+    assert trail.oldest_day(NOON - 30 * DAY) == []
+    assert firsts(trail.oldest_day(NOON + 1)) == [0]
+    (tmp_path / "later" / "entries" / f"{0:016}.jsonl").unlink()
+    assert trail.oldest_day(NOON + DAY) == [], "of 1970, and the next one began then"
+    assert firsts(trail.oldest_day(NOON + DAY + 1)) == [1]
+
+
+def test_a_segment_whose_end_can_not_be_read_goes_with_the_next_one(tmp_path, monkeypatch):
+    trail, _ = in_segments_of(tmp_path, monkeypatch, NOON, NOON + DAY, NOON + 2 * DAY)
+    (tmp_path / "entries" / f"{0:016}.jsonl").write_bytes(b"\x00" * 100 + b"\n")
+    assert trail.oldest_day(NOON + DAY) == []
+    assert firsts(trail.oldest_day(NOON + DAY + 1)) == [0]
 
 
 def test_a_long_entry_fits_into_a_bundle(tmp_path):

@@ -290,6 +290,29 @@ async def test_what_is_too_old_is_dropped_after_it_was_said(world, monkeypatch):
     assert verified(world.folder).problems == []
 
 
+async def test_nothing_is_deleted_before_it_is_signed_that_it_was_too_old(world, monkeypatch):
+    """An hour later it tries again."""
+    monkeypatch.setattr(module, "_DROP_SECONDS", 0.0)
+    monkeypatch.setattr(writer_module, "_SEGMENT_SECONDS_MIN", -1.0)
+    monkeypatch.setattr(module, "_JUMP_MS", 2**62)
+    for number in range(2):
+        world.trail.keep(fields(number, time=world.clock()), Source.DEVICE)
+        await world.trail.save()
+        world.clock.now += DAY
+    world.clock.now += 30 * DAY
+    world.trail._signed_at = float("-inf")
+    await world.trail.save()
+    with monkeypatch.context() as patch:
+        patch.setattr(Trail, "sign", lambda _: None)
+        await world.trail._drop_what_is_old()
+        assert world.reasons()[0].endswith("begins")
+        assert "kept_from" in world.entries()[-1]
+    assert verified(world.folder).problems == []
+    await world.trail._drop_what_is_old()
+    assert world.reasons()[0] == "1"
+    assert verified(world.folder).problems == []
+
+
 async def test_repairs_are_told_in_the_trail(world):
     world.report(changed_gateway("starts"))
     await world.trail.close()
