@@ -164,16 +164,17 @@ class Trail:
         One day at a time, and only what is signed: a clock that was wrong for a moment costs a day, not all.
         """
         found: list[Segment] = []
-        day = None
+        days = set()
         segments = segments_of(self.folder / ENTRIES)
-        for segment, following in pairwise(segments):
-            newest = segment.newest_time()
-            if newest is None or newest >= before or following.first > self.signed:
+        for at, following in enumerate(segments[1:]):
+            ended = _ended(segments[at:], self._now())
+            if ended is None or ended >= before or following.first > self.signed:
                 break
-            if day is not None and _day_of(newest) != day:
+            newest = segments[at].newest_time()
+            days.add(None if newest is None else _day_of(newest))
+            if len(days) > 1:
                 break
-            day = _day_of(newest)
-            found.append(segment)
+            found.append(segments[at])
         return found
 
     def first_after(self, segments: Sequence[Segment]) -> int:
@@ -320,6 +321,20 @@ class Trail:
             return error
         path = Path(os.fsdecode(error.filename)) if error.filename else self.folder
         return TrailError(f"the audit trail: {not_written(path, error)}")
+
+
+def _ended(segments: Sequence[Segment], now: int) -> int | None:
+    """When the first of these ended, by the clocks of its last entry and of the first one in the next.
+
+    The later one counts: before somebody set it, a clock without a battery stood in 1970, or where it had
+    stopped. A time in the future counts for nothing: it ended before the segments after it did.
+    """
+    for segment, following in pairwise(segments):
+        times = (segment.newest_time(), following.oldest_time())
+        past = [one for one in times if one is not None and one <= now]
+        if past:
+            return max(past)
+    return None
 
 
 def _day_of(unix_ms: int) -> int:

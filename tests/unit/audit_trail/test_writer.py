@@ -296,8 +296,9 @@ def test_old_days_are_dropped_one_at_a_time_and_their_hashes_stay(tmp_path, monk
         clock.now += DAY
     assert trail.oldest_day(NOON + DAY) == [], "not signed yet"
     trail.sign()
-    assert [one.first for one in trail.oldest_day(NOON + 10 * DAY)] == [0, 2]
-    old = trail.oldest_day(NOON + DAY)
+    assert [one.first for one in trail.oldest_day(NOON + 2 * DAY)] == [0, 2], "the clock stands at day 3"
+    assert [one.first for one in trail.oldest_day(NOON + DAY)] == [0], "the next one began at that moment"
+    old = trail.oldest_day(NOON + DAY + 1)
     kept_from = trail.first_after(old)
     assert kept_from == 3
     trail.append([{**event(9), "kind": "audit", "kept_from": kept_from}])

@@ -279,7 +279,7 @@ async def test_what_is_too_old_is_dropped_after_it_was_said(world, monkeypatch):
         world.trail.keep(fields(number, time=world.clock()), Source.DEVICE)
         await world.trail.save()
         world.clock.now += DAY
-    world.clock.now += 28 * DAY
+    world.clock.now += 29 * DAY
     await world.trail._drop_what_is_old()
     await world.trail.save()
     found = world.entries()
