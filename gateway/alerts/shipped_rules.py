@@ -104,7 +104,7 @@ SHIPPED: tuple[ShippedRule, ...] = (
         'service_status{service="audit"} != "up"',
         30,
         Severity.CRITICAL,
-        "The audit trail can't be written: changes by administrators are refused.",
+        "The audit trail can't be written, and nothing be changed; or has room for administrators alone.",
     ),
     ShippedRule(
         "loop_lag",

@@ -45,7 +45,7 @@ _FAULT_SECONDS = 20.0
 _DROP_SECONDS = 3_600.0
 """Between two looks for a day that is too old to be kept."""
 _ROOM = 64 * 1024 * 1024
-"""Bytes that entries about devices must leave free on the disk."""
+"""Bytes that entries about devices must leave free on the disk; a twentieth of it, if that is less."""
 _JUMP_MS = 60_000
 """A jump of the wall clock by more than this is reported: it was set, and does not just run fast."""
 _CLOSE_SECONDS = 10.0
@@ -96,6 +96,8 @@ class AuditTrail(Saver):
         self._thread = ThreadPoolExecutor(1, "audit-trail")
         self._lock = asyncio.Lock()
         self._fault = ""
+        self._no_room = ""
+        """Why what devices do is only counted; empty while it is written."""
         self._again_at = self._reported_at = float("-inf")
         self._looked_at = time.monotonic()
         self._signed_at = float("-inf")  # first at once: what a killed process left is not signed yet
@@ -220,6 +222,8 @@ class AuditTrail(Saver):
             )
         if self._fault:
             return False, f"{self._fault}; administrators can change nothing until then"
+        if self._no_room:
+            return True, f"warning: {self._no_room}"
         return True, f"{self.size} entries, {self._trail.signed} of them signed"
 
     async def _append(self) -> None:
@@ -230,12 +234,12 @@ class AuditTrail(Saver):
             self._under_way = ()
         if not self._waiting:
             return
-        free = await self._in_thread(lambda: _free(self._trail))
+        free, room = await self._in_thread(lambda: _free_and_room(self._trail))
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
-        if free < _ROOM:
-            self._saves.failed(
-                _OF_DEVICES, f"{free // 2**20} MiB are left at {self._trail.folder}: {_COUNTED}"
-            )
+        self._no_room = ""
+        if free < room:
+            self._no_room = f"{free // 2**20} MiB are left at {self._trail.folder}: {_COUNTED}"
+            self._saves.failed(_OF_DEVICES, self._no_room)
             for fields, of_house in batch:
                 if not of_house:
                     self._drop(fields)
@@ -344,9 +348,10 @@ def _ids(trail: Trail, after: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def _free(trail: Trail) -> int:
+def _free_and_room(trail: Trail) -> tuple[int, int]:
+    """How many bytes are free on its disk, and how many of these what devices do must leave."""
     try:
         disk = os.statvfs(trail.folder)
     except OSError:
-        return _ROOM  # it is about to be made, or the write says what is wrong
-    return disk.f_bavail * disk.f_frsize
+        return 0, 0  # it is about to be made, or the write says what is wrong
+    return disk.f_bavail * disk.f_frsize, min(_ROOM, disk.f_blocks * disk.f_frsize // 20)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 from harness import virtual_time
@@ -23,6 +24,8 @@ from gateway.audit_trail.writer import Trail
 from gateway.connection.audit_vocabulary import HOUSE, Source, changed_gateway
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog
+from gateway.observe.health_check_scheduler import Health, State
+from gateway.observe.logs import configure
 from gateway.observe.save_failures import Saves
 from gateway.observe.trail_entry import entry_line
 from gateway.store import EventNotKept, StoreError, open_store
@@ -161,19 +164,52 @@ async def test_a_full_disk_refuses_administrators_and_keeps_what_waits(world):
     assert verified(world.folder).problems == []
 
 
+def disk_of(monkeypatch, mib, *, free):
+    """The trail lies on a disk of this many MiB."""
+    found = SimpleNamespace(f_frsize=4_096, f_blocks=int(mib * 256), f_bavail=int(free * 256))
+    monkeypatch.setattr(module.os, "statvfs", lambda _: found)
+
+
 async def test_while_a_disk_is_nearly_full_what_devices_do_is_counted_only(world, monkeypatch):
-    monkeypatch.setattr(module, "_ROOM", 2**62)
+    disk_of(monkeypatch, 10_000, free=63)
     world.trail.keep(fields("device"), Source.DEVICE)
     world.trail.keep(fields("house"), Source.HOUSE)
     await world.trail.save()
     assert world.reasons()[1:] == ["house"]
     assert world.entries()[1]["dropped"] == 1
     assert "what devices do is only counted" in world.saves.check()[1]
-    monkeypatch.setattr(module, "_ROOM", 0)
+    disk_of(monkeypatch, 10_000, free=65)
     world.trail.keep(fields("again"), Source.DEVICE)
     await world.trail.save()
     assert world.reasons()[2:] == ["again"]
     assert world.saves.check()[0]
+
+
+async def test_a_small_disk_has_room_for_what_devices_do(world, monkeypatch):
+    disk_of(monkeypatch, 64, free=60)
+    world.trail.keep(fields("device"), Source.DEVICE)
+    await world.trail.save()
+    assert world.reasons()[1:] == ["device"]
+    disk_of(monkeypatch, 64, free=3)
+    world.trail.keep(fields("device too"), Source.DEVICE)
+    await world.trail.save()
+    assert world.reasons()[2:] == []
+
+
+async def test_health_says_that_what_devices_do_is_only_counted(world, monkeypatch):
+    health = Health()
+    health.add("audit", world.trail.check, vital=False, needed=False)
+    disk_of(monkeypatch, 64, free=3)
+    world.trail.keep(fields("device"), Source.DEVICE)
+    await world.trail.save()
+    found = health.report().checks["audit"]
+    assert (found.state, found.ok) == (State.DEGRADED, True), "administrators go on"
+    assert "3 MiB are left at" in found.message
+    assert "what devices do is only counted there; make room" in found.message
+    disk_of(monkeypatch, 64, free=4)
+    world.trail.keep(fields("device"), Source.DEVICE)
+    await world.trail.save()
+    assert health.report().checks["audit"].state is State.HEALTHY
 
 
 async def test_what_a_killed_process_left_is_signed_at_the_next_start(world):
