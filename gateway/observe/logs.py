@@ -83,6 +83,11 @@ def get_logger(**values: object) -> structlog.typing.FilteringBoundLogger:
     return logger.bind(**values) if values else logger
 
 
+def log_always(event: str, **values: object) -> None:
+    """Write a line at the level `info`, whatever LOG_LEVEL says: for what has to leave the machine."""
+    _unfiltered.info(event, **values)
+
+
 class _Sink:
     """Where lines end. A reader that went away (EPIPE, closed stream) costs the line, never the gateway."""
 
@@ -121,6 +126,9 @@ class _Sink:
 
 _sink: _Sink | None = None
 """What this process logs to."""
+_unfiltered: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+    None, wrapper_class=structlog.make_filtering_bound_logger(0)
+)
 
 
 def _descriptor_of(stream: TextIO | None) -> int | None:

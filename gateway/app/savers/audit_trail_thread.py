@@ -23,7 +23,7 @@ from gateway.audit_trail.segments import decoded, entries_from
 from gateway.audit_trail.writer import Trail
 from gateway.connection.audit_vocabulary import Report, Source, changed_trail, failed_trail
 from gateway.connection.process_counters import Counters
-from gateway.observe.logs import get_logger
+from gateway.observe.logs import get_logger, log_always
 from gateway.observe.save_failures import Saves
 from gateway.store import KnownTrail, Store, StoreError
 from gateway.system.aligned_timers import Rounds
@@ -267,7 +267,7 @@ class AuditTrail(Saver):
             return
         self.checkpoint_time = self._now() / 1_000
         # So that it leaves the machine: by it anybody can see later whether an entry before it was changed.
-        _log.info("audit checkpoint", trail=self._trail.origin, size=self._trail.signed, note=note)
+        log_always("audit checkpoint", trail=self._trail.origin, size=signed, note=note)
         with suppress(StoreError):
             await self._store.audit_trails.save_note(self._node, note)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import json
 import threading
 from types import SimpleNamespace
@@ -118,6 +119,16 @@ async def test_each_minute_with_changes_is_signed_told_and_known_to_the_store(wo
     assert world.trail.checkpoint_time == world.clock() / 1_000
     assert verified(world.folder, told["note"]).checkpoints == 2
     assert world.trail.check() == (True, "1 entries, 1 of them signed")
+
+
+@pytest.mark.parametrize("level", ["info", "warning", "critical"])
+async def test_a_checkpoint_leaves_the_machine_whatever_log_level_says(world, log, level):
+    stream = io.StringIO()
+    configure(level, stream)
+    await world.trail.write()
+    (line,) = [json.loads(one) for one in stream.getvalue().splitlines() if "audit checkpoint" in one]
+    assert line["note"] == (world.folder / "checkpoint").read_text()
+    assert (line["level"], line["size"]) == ("info", 1)
 
 
 async def test_what_finds_no_place_is_counted_in_the_next_entry(world, monkeypatch):
