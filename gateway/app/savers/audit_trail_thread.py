@@ -265,11 +265,14 @@ class AuditTrail(Saver):
         self._signed_at = time.monotonic()
         if note is None:
             return
-        self.checkpoint_time = self._now() / 1_000
+        self.checkpoint_time, signed = self._now() / 1_000, self._trail.signed
         # So that it leaves the machine: by it anybody can see later whether an entry before it was changed.
         log_always("audit checkpoint", trail=self._trail.origin, size=signed, note=note)
         with suppress(StoreError):
             await self._store.audit_trails.save_note(self._node, note)
+            # Else the next start would look through all entries since the last of an administrator.
+            if not await self._store.admin_events.waiting(most=1):
+                await self.looked_through(signed)
 
     async def _drop_what_is_old(self) -> None:
         if self._fault or time.monotonic() - self._looked_at < _DROP_SECONDS:

@@ -131,6 +131,22 @@ async def test_a_checkpoint_leaves_the_machine_whatever_log_level_says(world, lo
     assert (line["level"], line["size"]) == ("info", 1)
 
 
+async def test_what_needs_no_look_for_events_that_wait_grows_with_each_checkpoint(world, monkeypatch):
+    """Else a start looked through all since an administrator last did something, and writes waited for it."""
+    monkeypatch.setattr(module, "SIGN_SECONDS", 0.0)
+    known = world.store.audit_trails.read
+    await world.trail.write()
+    assert (await known("node-1")).looked_through == 1
+    await devices.observe(world.store, "lamp-1", 60, actor="me")
+    world.trail.keep(fields(1), Source.DEVICE)
+    await world.trail.write()
+    assert (await known("node-1")).looked_through == 1, "an event waits, and may be in any entry from here on"
+    await world.admin.report()
+    world.trail.keep(fields(2), Source.DEVICE)
+    await world.trail.write()
+    assert (await known("node-1")).looked_through == world.trail.size == 4
+
+
 async def test_what_finds_no_place_is_counted_in_the_next_entry(world, monkeypatch):
     monkeypatch.setattr(module, "_WAITING_MAX", 3)
     monkeypatch.setattr(module, "_OF_THE_HOUSE", 1)
