@@ -89,6 +89,7 @@ class AuditTrail(Saver):
         self._report: Callable[[Report], None] = lambda _: None
         self._rounds = Rounds(self.seconds, _QUIET_SECONDS)
         self._waiting: deque[_Waiting] = deque()
+        self._queued_ever = 0
         self._under_way: Sequence[_Waiting] = ()
         """What the thread writes now."""
         self._dropped_ever = self._counted_dropped = 0
@@ -122,6 +123,7 @@ class AuditTrail(Saver):
                 self._drop(fields)
                 return
         self._waiting.append((fields, of_house))
+        self._queued_ever += 1
         self._rounds.soon()
 
     async def open(self, report: Callable[[Report], None]) -> None:
@@ -155,8 +157,12 @@ class AuditTrail(Saver):
         return await self._in_thread(lambda: _ids(self._trail, after))
 
     async def durable(self) -> None:
-        """Wait until all that waits now is on disk. Raises TrailError: it is not."""
-        while self._waiting or self._under_way:
+        """Wait until all that waits now is on disk, but for nothing that comes later.
+
+        Raises TrailError: it is not.
+        """
+        queued = self._queued_ever
+        while self._queued_ever - len(self._waiting) - len(self._under_way) < queued:
             await self.write()
 
     async def looked_through(self, size: int) -> None:

@@ -147,6 +147,24 @@ async def test_what_needs_no_look_for_events_that_wait_grows_with_each_checkpoin
     assert (await known("node-1")).looked_through == world.trail.size == 4
 
 
+async def test_waiting_for_the_disk_does_not_wait_for_what_comes_later(world, monkeypatch):
+    """As while a slow disk is written to without a pause."""
+    write = world.trail.write
+
+    async def stream():
+        world.trail.keep(fields("later"), Source.DEVICE)
+        world.trail.keep(fields("later"), Source.DEVICE)
+        return await write()
+
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    monkeypatch.setattr(world.trail, "write", stream)
+    for number in range(3):
+        world.trail.keep(fields(number), Source.HOUSE)
+    async with asyncio.timeout(10):
+        await world.trail.durable()
+    assert world.reasons()[1:] == ["0", "1", "2"]
+
+
 async def test_what_finds_no_place_is_counted_in_the_next_entry(world, monkeypatch):
     monkeypatch.setattr(module, "_WAITING_MAX", 3)
     monkeypatch.setattr(module, "_OF_THE_HOUSE", 1)
