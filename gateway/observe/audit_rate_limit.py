@@ -12,6 +12,7 @@ number of places. Must not know what becomes of the events that are written. Tim
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.connection.audit_vocabulary import Kind, Outcome, Source
@@ -164,7 +165,7 @@ class LeftOutCounts:
     """What was left out, until somebody writes how much."""
 
     def __init__(self) -> None:
-        self._counts: dict[LeftOut, int] = {}
+        self._counts: OrderedDict[LeftOut, int] = OrderedDict()
         self._places = 0
 
     def count(self, event: AuditEvent) -> None:
@@ -182,8 +183,8 @@ class LeftOutCounts:
         """At most `most` of the counts since they were last taken, the oldest first."""
         taken: list[tuple[LeftOut, int]] = []
         while self._counts and len(taken) < most:
-            key = next(iter(self._counts))
-            taken.append((key, self._counts.pop(key)))
+            key, count = self._counts.popitem(last=False)
+            taken.append((key, count))
             if key.place:
                 self._places -= 1
         return taken

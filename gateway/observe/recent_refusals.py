@@ -92,8 +92,9 @@ class RefusedClients:
         self._now = now
         self._devices = _Pool(OF_A_DEVICE)
         self._strangers = _Pool(OF_A_PLACE)
-        self._unsaved: dict[Key, bool] = {}
-        """The keys, and whether the device is proven."""
+        self._unsaved: OrderedDict[Key, bool] = OrderedDict()
+        """The keys, and whether the device is proven. (A plain dict looks for its oldest past all that were
+        taken out of it.)"""
 
     def load(self, entries: Iterable[RefusedClient]) -> None:
         """Go on from what is saved."""
@@ -146,8 +147,8 @@ class RefusedClients:
         """Some of those that have changed since they were saved; they count as saved."""
         taken: list[RefusedClient] = []
         while self._unsaved and len(taken) < most:
-            key = next(iter(self._unsaved))
-            entry = self._pool(self._unsaved.pop(key)).get(key)
+            key, proven = self._unsaved.popitem(last=False)
+            entry = self._pool(proven).get(key)
             if entry is not None:
                 taken.append(replace(entry))  # a thread saves it while refusals change this one
         return taken

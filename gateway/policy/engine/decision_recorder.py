@@ -7,6 +7,7 @@ as it was sent, and has no clock.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import islice
 
 from gateway.policy.engine.identity import Identity
@@ -43,7 +44,7 @@ class UsageRecorder:
     __slots__ = ("_record_count", "_uses")
 
     def __init__(self) -> None:
-        self._uses: dict[str, dict[bytes, int]] = {}
+        self._uses: OrderedDict[str, dict[bytes, int]] = OrderedDict()
         """How often it was decided, by device and key (action, `+` for allowed or `-` for refused,
         template)."""
         self._record_count = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gateway.connection.audit_vocabulary import Kind, Outcome, Source
@@ -129,3 +131,22 @@ def test_what_is_saved_is_gone_on_from(clients):
     after(refusal(3))
     assert {one.reason: one.count for one in after.latest()} == {"wrong secret": 2, "other": 1}
     assert [one.reason for one in after.take_unsaved(10)] == ["wrong secret"]
+
+
+def seconds_to_take_all(count: int) -> float:
+    here = RefusedClients(lambda: NOW)
+    for number in range(count):
+        here(
+            refusal(
+                device=f"lamp-{number}", address=f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:1"
+            )
+        )
+    began = time.process_time()
+    while here.take_unsaved(100):
+        pass
+    return time.process_time() - began
+
+
+def test_ten_times_as_many_take_ten_times_as_long_to_be_taken_and_not_a_hundred_times():
+    few = max(min(seconds_to_take_all(10_000) for _ in range(3)), 0.001)
+    assert seconds_to_take_all(100_000) < 40 * few
