@@ -187,8 +187,8 @@ class Measuring:
             argon2_seconds=durations.argon2,
             revocation_seconds=durations.revocation,
             tokens_valid=lambda: self._tokens_valid,
-            ready=lambda: health.report().ready,
-            live=lambda: health.report().live,
+            ready=lambda: health.last_report().ready,
+            live=lambda: health.last_report().live,
             service_status=lambda: {name: STATUS[one.state] for name, one in health.findings().items()},
             check_duration_seconds=lambda: {
                 name: one.duration_ms / 1_000 for name, one in health.findings().items()

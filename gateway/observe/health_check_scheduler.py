@@ -4,7 +4,8 @@ Whoever asks never waits for a check.
 
 Owns the schedule: each check is done every `interval` seconds, at the same time as others, with a time-out of
 its own. One of the gateway itself is done again soon when it has just failed, and early when somebody asks
-for a report. A check that raises or takes too long has failed. Must not know what is checked, nor who asks.
+for a report; what is asked all the time (metrics, the history) asks for the last one. A check that raises or
+takes too long has failed. Must not know what is checked, nor who asks.
 
 A check that only reads memory is no coroutine, and is done each time somebody asks: what it found is never
 old. One that takes time may have a passive check beside it, which can say, from memory, that the part has
@@ -191,15 +192,20 @@ class Health:
             scheduled.task.cancel()
 
     def report(self) -> HealthReport:
-        """What was found, without waiting; what is old is checked again soon."""
+        """What was found, without waiting, for somebody who asks: what is old is checked again soon."""
         now = asyncio.get_running_loop().time()
-        found: dict[str, Finding] = {}
-        for name, scheduled in self._scheduled.items():
-            self._ask_memory(name, scheduled)
+        for scheduled in self._scheduled.values():
             idle = not (scheduled.at_once or scheduled.external) and scheduled.task is None
             if idle and scheduled.due - now < scheduled.interval - _FRESH_SECONDS:
                 scheduled.due = now
                 self._wake.set()
+        return self.last_report()
+
+    def last_report(self) -> HealthReport:
+        """What was found, without waiting and without a check: for what asks again and again by itself."""
+        found: dict[str, Finding] = {}
+        for name, scheduled in self._scheduled.items():
+            self._ask_memory(name, scheduled)
             found[name] = scheduled.found or self._not_yet(scheduled)
         return HealthReport(
             live=all(found[name].ok for name, scheduled in self._scheduled.items() if scheduled.vital),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
+from harness.background_tasks import until
 from harness.playbook import context
+from prometheus_client import generate_latest
 
 from gateway.app.metric_sources import Durations, Measuring
 from gateway.connection.transition_table import State
 from gateway.net.pause_reasons import BUS_FULL
+from gateway.net.tasks import Tasks
+from gateway.observe import health_check_scheduler
+from gateway.observe.health_check_scheduler import Health
 from gateway.observe.health_check_scheduler import State as Found
 from gateway.observe.metric_catalogue import MetricType, catalogue
+from gateway.observe.metrics import collector_registry
 
 FIXED = {"build_info", "workers"}
 
@@ -48,7 +55,7 @@ def parts(number: int) -> SimpleNamespace:
             starts=lambda: {"server": number},
             life_left=lambda: {"server": number},
         ),
-        health=SimpleNamespace(report=lambda: report, findings=lambda: {"bus": finding}),
+        health=SimpleNamespace(last_report=lambda: report, findings=lambda: {"bus": finding}),
         trail=SimpleNamespace(size=number, checkpoint_time=number),
         system=SimpleNamespace(
             look=lambda: None,
@@ -93,3 +100,28 @@ async def test_every_gauge_moves_with_what_it_is_of():
     }
     assert wanted <= first.keys()
     assert {name for name in first if first[name] == second[name]} == FIXED
+
+
+async def test_looks_and_scrapes_have_nothing_checked_before_its_interval_is_over(monkeypatch):
+    monkeypatch.setattr(health_check_scheduler, "_FRESH_SECONDS", 0.0)
+    health, tasks, checked = Health(interval=600), Tasks(), []
+
+    async def probe() -> tuple[bool, str]:
+        checked.append(1)
+        return True, ""
+
+    health.add("bus", probe, vital=False)
+    measured = parts(1)
+    measured.health = health
+    measuring = Measuring(measured, Durations(), SimpleNamespace(series=0, left_out=0, add=lambda *_: None))
+    tasks.start(health.run(tasks.start))
+    try:
+        for _ in range(3):
+            await measuring.look()
+            generate_latest(collector_registry(measuring.metrics))
+            await asyncio.sleep(0.02)
+        assert len(checked) == 1
+        health.report()
+        await until(lambda: len(checked) == 2)
+    finally:
+        await tasks.stop()
