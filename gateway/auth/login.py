@@ -155,6 +155,7 @@ class Login:
             if device is None or shown.certificate_id is None:
                 return None
             self._demand_method(device, "certificate")
+            self.known.add(device.device_id, place_of(address))
             return Admission(device, method="certificate")
         return self._by_remembered(claimed, secret, place_of(address))
 
@@ -171,7 +172,7 @@ class Login:
         claimed, secret = shown.claimed, shown.secret
         self._demand_store(claimed)
         if secret is None:
-            return self._by_certificate(claimed, shown)
+            return self._by_certificate(claimed, shown, place_of(address))
         if not shown.username and shown.certificate_id is None:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "a password without a user name", None)
         hash_request = self._hash_request(claimed, address, len(secret) + len(shown.username or b""))
@@ -313,6 +314,7 @@ class Login:
                 Reason.NOT_AUTHORIZED, "the certificate is not the token's device's", device.device_id
             )
         self._demand_method(device, "token")
+        self.known.add(device.device_id, place_of(address))
         return Admission(device, grant, "token")
 
     def _count_foreign_token(self, claimed: str | None, place: str) -> None:
@@ -325,7 +327,7 @@ class Login:
                 claimed,
             )
 
-    def _by_certificate(self, claimed: str | None, shown: Credentials) -> Admission:
+    def _by_certificate(self, claimed: str | None, shown: Credentials, place: str) -> Admission:
         # No secret is guessed here and nothing is hashed: there is nothing to throttle or to hide by time.
         if shown.certificate_id is None:
             raise LoginRefused(Reason.NOT_AUTHORIZED, "neither password nor certificate", claimed)
@@ -333,6 +335,7 @@ class Login:
         if device is None or not device.enabled:
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed, vouched=True)
         self._demand_method(device, "certificate")
+        self.known.add(device.device_id, place)
         return Admission(device, method="certificate")
 
     def _demand_store(self, claimed: str | None) -> None:

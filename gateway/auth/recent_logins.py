@@ -77,7 +77,7 @@ class KnownDevices:
         return len(self._seen)
 
     def add(self, device_id: str, place: str) -> None:
-        """Remember that this device has shown its secret, coming from this place."""
+        """Remember that this device has logged in, coming from this place, by whatever method."""
         device, place_digest = self._digests(device_id, place)
         before = self._seen.get(device)
         today = self._today()

@@ -603,3 +603,23 @@ def test_what_is_empty_is_absent_where_a_token_says_who_is_there(
 async def test_an_empty_password_alone_lets_nobody_in(registry, username):
     assert registry.recognise(username, b"") is None
     assert (await registry.refused(username, b"")).reason is Reason.NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("way", ["secret", "remembered", "token", "certificate", "certificate, verified"])
+async def test_a_new_place_of_a_device_is_told_whatever_it_logs_in_by(registry, way):
+    moved: list[str] = []
+    registry.login.known.moved = moved.append
+    for place in (ADDRESS, "198.51.100.9", "198.51.100.9", ADDRESS):
+        if way == "token":
+            registry.bring(token=registry.token(), address=place)
+        elif way == "remembered":
+            await registry.verify(address=ADDRESS)
+            registry.bring(b"lamp-1", SECRET, address=place)
+        elif way == "certificate":
+            registry.bring(certificate_id="lamp-1", address=place)
+        elif way == "certificate, verified":
+            await registry.verify(None, None, "lamp-1", address=place)
+        else:
+            registry.remembered.forget("lamp-1")
+            await registry.verify(address=place)
+    assert moved == ["lamp-1"]
