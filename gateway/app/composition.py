@@ -262,6 +262,7 @@ class Gateway:
         core.directory.on_commit(reporter.committed)
         for part in (
             core.directory.follow(),
+            core.directory.try_writing(self._settings.health_check_interval),
             reporter.run(),
             core.devices.tick(),
             core.plane.reports.connects.run(),

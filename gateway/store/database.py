@@ -37,6 +37,8 @@ HEAD = "0009"
 """The newest revision in `migrations/versions`: a database with this one needs no migration."""
 _BUSY_MS = 10_000
 """Milliseconds to wait for a lock that another connection holds."""
+_TRY_SECONDS = 3.0
+"""Seconds to wait for it when it is only tried whether something can be written."""
 POOL: Mapping[str, Any] = {
     "hide_parameters": True,  # an error's text would quote them, and a credential is one of them
     "pool_size": 4,  # `store.device_directory` reads by one, and few tasks write at a time
@@ -109,6 +111,21 @@ class Database:
             connection.execution_options(write=True)
             with connection.begin():
                 done_at_once(work, connection)
+
+    def write_fault(self) -> str:
+        """Why nothing can be written now; empty if it can. Blocks, for `_TRY_SECONDS` while others write.
+
+        By a connection of its own, for those that are open wait longer. Rights are looked at by themselves:
+        SQLite goes on writing in a file that has become read-only as long as it has it open.
+        """
+        try:
+            with self._explaining(), closing(_rw_connection(self._path, _TRY_SECONDS)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except StoreError as error:
+            return str(error)
+        refused = _permission_text(self._path)
+        return f"the database {self._path} can't be written{refused}" if refused else ""
 
     def wal_stamp(self) -> tuple[int, int]:
         """When the -wal file was last written (Unix nanoseconds), and its size in bytes; zeros without one.
@@ -238,7 +255,7 @@ def _one_transaction(path: Path) -> Iterator[Connection]:
 def _check_and_migrate(path: Path) -> None:
     if not path.is_file():
         raise StoreError(f"the database {path} is missing; put it back from a backup")
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_MS / 1000)) as file:
+    with closing(_rw_connection(path, _BUSY_MS / 1000)) as file:
         if not file.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
             raise StoreError(
                 f"{path} is empty or not a database of the gateway; put the right file back from a "
@@ -251,6 +268,11 @@ def _check_and_migrate(path: Path) -> None:
         found = file.execute("SELECT version_num FROM alembic_version").fetchall()
     if found != [(HEAD,)]:
         _migrate(path)
+
+
+def _rw_connection(path: Path, seconds: float) -> sqlite3.Connection:
+    """A connection to this file, which has to be there. It waits for a lock for so many seconds."""
+    return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=seconds, isolation_level=None)
 
 
 def _demand_wal(connection: sqlite3.Connection) -> None:

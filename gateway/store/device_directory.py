@@ -23,6 +23,8 @@ _RELOAD_ALL_ABOVE = 500
 """Number of changed devices above which all are read: SQLite bounds the ids in a query."""
 _RETRY_SECONDS_MAX = 1.0
 """Longest interval between attempts while the store fails."""
+_WRITE_RETRY_SECONDS = 2.0
+"""From an attempt to write that failed to the next."""
 _ANSWER_SECONDS = 5.0
 """Seconds after which a store that does not answer is unavailable."""
 _ANSWER_WAITS = 50
@@ -55,6 +57,8 @@ class Directory:
         self._devices: dict[str, Device] = {}
         self._seq = 0
         self._looking = asyncio.Lock()
+        self._write_fault = ""
+        """Why nothing could be written when that was last tried."""
         self._last_ids: LastIds | None = None
         """The highest row ids as of the last look: if they differ now, something has changed."""
         self.changed_at = 0.0
@@ -70,7 +74,9 @@ class Directory:
         return iter(self._devices)
 
     def check(self) -> tuple[bool, str]:
-        """Whether the store can be followed, and how many devices it has, or why it can't."""
+        """Whether the store can be followed and written, and how many devices it has, or what is wrong."""
+        if self.available and self._write_fault:
+            return False, self._write_fault
         return self.available, f"{len(self)} devices" if self.available else self._reason
 
     def states(self, now: float) -> dict[str, int]:
@@ -121,6 +127,14 @@ class Directory:
             self._set_available(available=False, reason="the store is no longer followed")
             if self._notices is not None:
                 self._notices.close()
+
+    async def try_writing(self, interval: float) -> None:
+        """Try every `interval` seconds whether the store can be written, sooner after a fault. For ever."""
+        while True:
+            self._write_fault = await asyncio.to_thread(self._store.write_fault)
+            await until_next_multiple_of(
+                min(interval, _WRITE_RETRY_SECONDS) if self._write_fault else interval
+            )
 
     async def _follow(self) -> None:
         wait = self._interval

@@ -95,6 +95,10 @@ class Store(Repositories):
         """
         return self._database.wal_stamp()
 
+    def write_fault(self) -> str:
+        """Why nothing can be written now; empty if it can. To be called in a thread: it may wait."""
+        return self._database.write_fault()
+
     def files(self) -> list[Path]:
         """The files that change with a commit."""
         return self._database.files()

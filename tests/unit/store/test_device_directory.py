@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ import pytest
 from harness.background_tasks import beside, until
 from sqlalchemy import text
 
-from gateway.store import Store, StoreError, open_store
+from gateway.store import Store, StoreError, database, device_directory, open_store
 from gateway.store.device_directory import Directory
 from gateway.store.schema import changes, devices
 from gateway.system.file_notices import FileNotices
@@ -313,3 +315,45 @@ async def test_whoever_follows_no_more_waits_for_no_notice(store):
     async with beside(directory.follow()):
         await until(lambda: notices.are_complete)
     assert not notices.are_complete
+
+
+async def test_a_store_that_is_read_and_can_not_be_written_is_not_well(store, path, monkeypatch):
+    monkeypatch.setattr(database, "_TRY_SECONDS", 0.05)
+    monkeypatch.setattr(device_directory, "_WRITE_RETRY_SECONDS", 0.05)
+    directory = Directory(store)
+    await directory.load()
+    other = sqlite3.connect(path, isolation_level=None)
+    async with beside(directory.try_writing(0.05)):
+        await asyncio.sleep(0.2)
+        assert directory.check() == (True, "0 devices")
+        other.execute("BEGIN IMMEDIATE")
+        await until(lambda: not directory.check()[0])
+        assert directory.available, "it is still read"
+        why = directory.check()[1]
+        assert why.startswith(f"the database {path} failed (database is locked): another process holds it")
+        other.execute("ROLLBACK")
+        await until(lambda: directory.check()[0])
+    other.close()
+
+
+def test_a_store_whose_files_became_read_only_says_so_though_it_is_open(path):
+    """Root may write whatever the rights are, so another user tries."""
+    script = (
+        "import os, sys, asyncio\n"
+        "from gateway.store import open_store\n"
+        "async def main(url, folder):\n"
+        "    store = await open_store(url)\n"
+        "    print(repr(store.write_fault()))\n"
+        "    for entry in os.scandir(folder):\n"
+        "        os.chmod(entry.path, 0o400)\n"
+        "    print(store.write_fault())\n"
+        "    await store.close()\n"
+        "asyncio.run(main(*sys.argv[1:]))\n"
+    )
+    bare = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    words = [*bare, sys.executable, "-c", script, f"sqlite:///{path}", str(path.parent)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    before, after = done.stdout.splitlines()
+    assert before == "''"
+    assert after.startswith(f"the database {path} can't be written; {path}: ")
+    assert "mode 0400" in after
