@@ -27,7 +27,9 @@ class ShippedRule:
     """Whether it is in force without being named in monitoring.toml."""
 
 
-_OTHERS = ", ".join(f'service!="{one}"' for one in ("bus", "validity", "disk", "loop", "audit"))
+_OTHERS = ", ".join(
+    f'service!="{one}"' for one in ("bus", "validity", "certificates", "disk", "loop", "audit")
+)
 """All checks of health but those with a rule of their own, so that one fault is one alert."""
 
 SHIPPED: tuple[ShippedRule, ...] = (
@@ -77,6 +79,15 @@ SHIPPED: tuple[ShippedRule, ...] = (
         0,
         Severity.CRITICAL,
         "A certificate or revocation list has ended: devices are not served, or not let in.",
+    ),
+    ShippedRule(
+        "certificate_refused",
+        # While one has expired the check fails for that, which certificate_ended tells.
+        'service_status{service="certificates"} == "degraded" '
+        'and not service_status{service="validity"} == "down"',
+        900,
+        Severity.WARNING,
+        "A changed certificate can't be used, the one before is in force: `gateway-admin status` says why.",
     ),
     ShippedRule(
         "wrong_logins",

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from gateway.app.followers.follower import Follower
 from gateway.config import Settings
 from gateway.observe.logs import get_logger
 from gateway.pki.certificate_validity import Certificate, faults_and_warnings, files_of, in_use
@@ -70,6 +71,11 @@ class CertificateDates:
         names = {one.name for one in self._certificates}
         return {name: max(one.start for one in self._certificates if one.name == name) for name in names}
 
+    def days_left(self) -> Mapping[str, float]:
+        """In how many days the first certificate of each name expires."""
+        now = self._now()
+        return {name: (end - now) / 86_400 for name, end in self.expiries().items()}
+
     def life_left(self) -> Mapping[str, float]:
         """The share of its life that is left of a certificate, from 1 to 0; by name, the least."""
         found: dict[str, float] = {}
@@ -128,6 +134,26 @@ class CertificateDates:
         if (self._faults or self._warnings) and not faults and not warnings:
             _log.info("certificates good", reason="none is expired or in the last third of its life")
         self._faults, self._warnings = faults, warnings
+
+
+class CertificateCheck:
+    """What health says of the certificates: whether changed files are in force, and how long they are good.
+
+    What is to be renewed soon is no warning here, for `CertificateDates.check` gives it.
+    """
+
+    def __init__(self, files: Follower, dates: CertificateDates) -> None:
+        self._files = files
+        self._dates = dates
+
+    def check(self) -> tuple[bool, str]:
+        """Whether they can be used, and the days that are left of each, or what is wrong."""
+        both = self._files.check(), self._dates.check()
+        if faults := [words for well, words in both if not well]:
+            return False, "; ".join(faults)
+        left = sorted(self._dates.days_left().items())
+        days = ", ".join(f"{name} {max(0, int(count))}" for name, count in left)
+        return True, f"{both[0][1]}; days left: {days}" if days else both[0][1]
 
 
 def _about(warning: str) -> str:

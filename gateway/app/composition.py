@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from gateway.app.admin_event_reporting import AdminEventReporter
 from gateway.app.build_data_plane import build_data_plane
-from gateway.app.certificate_dates import CertificateDates
+from gateway.app.certificate_dates import CertificateCheck, CertificateDates
 from gateway.app.configured_health_checks import ServiceChecking
 from gateway.app.external_or_embedded_bus import bus_services, open_bus
 from gateway.app.followers.certificates import BusAuthority, CertificateFollower
@@ -219,7 +219,7 @@ class Gateway:
                 "disk": system,
                 "audit": core.auditing.trail,
                 "policy": followers["policy"],
-                "certificates": followers["certificates"],
+                "certificates": CertificateCheck(followers["certificates"], validity),
                 "validity": validity,
                 "keys": keys,
                 "bus": probe,

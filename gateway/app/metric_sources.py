@@ -211,9 +211,7 @@ class Measuring:
             certificate_expiry_timestamp_seconds=validity.expiries,
             certificate_start_timestamp_seconds=validity.starts,
             certificate_life_left=validity.life_left,
-            certificate_days_left=lambda: {
-                name: (end - context.now() / 1_000) / 86_400 for name, end in validity.expiries().items()
-            },
+            certificate_days_left=validity.days_left,
             key_created_timestamp_seconds=parts.keys.created,
             key_uses=lambda: context.ring.uses,
             audit_entries=lambda: parts.trail.size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -49,6 +50,9 @@ def test_a_certificate_that_is_not_good_is_said_at_once(
     status, body = gateway.health("/ready")
     assert status == 503
     assert said in json.loads(body)["checks"]["validity"]["detail"]
+    certificates = json.loads(body)["checks"]["certificates"]
+    assert (certificates["ok"], certificates["state"]) == (False, "degraded")
+    assert said in certificates["message"]
     assert gateway.health("/health")[0] == 200
     shown = gateway.admin("status", check=False)
     assert shown.returncode == 1
@@ -70,6 +74,9 @@ def test_in_the_last_third_of_its_life_it_is_warned_of_and_renewed_it_is_good(
     status, body = gateway.health("/ready")
     assert status == 200
     assert "expires in 9 days" in json.loads(body)["checks"]["validity"]["detail"]
+    certificates = json.loads(body)["checks"]["certificates"]
+    assert certificates["ok"]
+    assert re.fullmatch(r"as in the files; days left: ca \d{4}, server 9", certificates["message"])
     assert "WARN   validity: warning: " in gateway.admin("status").stdout
     check = checked(gateway)
     assert check.returncode == 0

@@ -21,9 +21,10 @@ def fire(measured: Measured) -> set[str]:
     }
 
 
-def service(name: str, state: float = 0.0, *, bus: float = 1.0) -> Measured:
-    others = {(("service", one),): 1.0 for one in ("store", "keys", "disk")} | {(("service", "bus"),): bus}
-    return Measured(service_status={**others, (("service", name),): state})
+def service(name: str, state: float = 0.0, **others: float) -> Measured:
+    sound = dict.fromkeys(("store", "keys", "disk", "certificates", "validity", "bus"), 1.0)
+    states = sound | others | {name: state}
+    return Measured(service_status={(("service", one),): value for one, value in states.items()})
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,8 @@ def service(name: str, state: float = 0.0, *, bus: float = 1.0) -> Measured:
         (service("audit", 0.5), {"audit_not_written"}),
         (service("loop"), set()),
         (service("validity"), set()),
+        (service("certificates", 0.5), {"certificate_refused"}),
+        (service("certificates", 0.5, validity=0.0), set()),
         (Measured(certificate_life_left={(("certificate", "server"),): 0.34}), set()),
         (Measured(certificate_life_left={(("certificate", "server"),): 0.33}), {"certificate_ending"}),
         (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import structlog
 from harness.authority import Authority, pem
 from harness.background_tasks import beside, until
 
 from gateway.app import certificate_dates
-from gateway.app.certificate_dates import CertificateDates, certificates_of
+from gateway.app.certificate_dates import CertificateCheck, CertificateDates, certificates_of
 from gateway.config import Settings
 from gateway.system import file_notices
 
@@ -100,3 +101,19 @@ async def test_it_sleeps_until_a_notice_comes(tmp_path, monkeypatch):
         await asyncio.wait_for(asleep.wait(), 20)
         pem(path, LEAF.certificate(MIDDLE, life=(-9, 50)))
         await until(lambda: dates.expiries()["server"] > time.time() + 40 * 86_400)
+
+
+def test_what_health_says_of_certificates_has_their_days_and_fails_with_an_expired_one(tmp_path):
+    server = pem(tmp_path / "server.crt", LEAF.certificate(ROOT, life=(-9, 9)))
+    pem(tmp_path / "ca.crt", ROOT.certificate(life=(-9, 99)))
+    now = time.time()
+    dates = CertificateDates(Settings(tls_cert_path=server), lambda: now)
+    files = [True, "as in the files"]
+    check = CertificateCheck(SimpleNamespace(check=lambda: tuple(files)), dates).check
+    assert check() == (True, "as in the files; days left: ca 98, server 8")
+    now += 10 * 86_400
+    assert check() == (False, dates.check()[1])
+    files[:] = False, "it does not fit"
+    assert check() == (False, f"it does not fit; {dates.check()[1]}")
+    now -= 10 * 86_400
+    assert check() == (False, "it does not fit")

@@ -53,6 +53,7 @@ def parts(number: int) -> SimpleNamespace:
             states=lambda: {"good": number},
             expiries=lambda: {"server": number * 7},
             starts=lambda: {"server": number},
+            days_left=lambda: {"server": number},
             life_left=lambda: {"server": number},
         ),
         health=SimpleNamespace(last_report=lambda: report, findings=lambda: {"bus": finding}),
