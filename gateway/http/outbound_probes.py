@@ -14,6 +14,7 @@ from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from gateway.system.ip_address_blocks import Address
+from gateway.system.name_lookup import addresses_of
 
 _LINE_BYTES_MAX = 4_096
 """Bytes of a status line that are read."""
@@ -27,9 +28,7 @@ async def ask_page(url: str) -> tuple[bool, str]:
     host = parts.hostname or ""
     tls = await asyncio.to_thread(_system_cas) if parts.scheme == "https" else None
     try:
-        reader, writer = await asyncio.open_connection(
-            host, parts.port or _PORTS[parts.scheme], ssl=tls, limit=_LINE_BYTES_MAX
-        )
+        reader, writer = await _connected(host, parts.port or _PORTS[parts.scheme], tls)
     except OSError as error:
         return False, f"can't be reached: {_why(error)}"
     try:
@@ -51,13 +50,31 @@ async def ask_page(url: str) -> tuple[bool, str]:
 async def ask_port(address: Address) -> tuple[bool, str]:
     """Whether a connection to this address is accepted, and in words what happened."""
     try:
-        _, writer = await asyncio.open_connection(address.host, address.port)
+        _, writer = await _connected(address.host, address.port, None)
     except OSError as error:
         return False, f"can't be reached: {_why(error)}"
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True, "it accepts connections"
+
+
+async def _connected(
+    host: str, port: int, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the first address of this host that takes one. Raises OSError: why the last did not."""
+    last: OSError = OSError(f"{host} has no address")
+    for *_, address in await addresses_of(host, port):
+        try:
+            return await asyncio.open_connection(
+                address[0], port, ssl=tls, server_hostname=host if tls else None, limit=_LINE_BYTES_MAX
+            )
+        except OSError as error:
+            last = error
+    try:
+        raise last
+    finally:
+        del last  # its traceback holds this frame
 
 
 def _request(host: str, port: int | None, path: str, query: str) -> bytes:

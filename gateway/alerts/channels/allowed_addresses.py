@@ -13,10 +13,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
 
-AddressInfo: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
-"""As `getaddrinfo` answers."""
+from gateway.system.name_lookup import AddressInfo, addresses_of
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -69,7 +67,7 @@ async def connected(host: str, port: int, *, private: bool) -> socket.socket:
     loop = asyncio.get_running_loop()
     make = allowed_sockets(private=private)
     last: OSError = OSError(f"{host} has no address")
-    for info in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for info in await addresses_of(host, port):
         try:
             one = make(info)
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 import pytest
@@ -47,13 +46,13 @@ def test_the_public_network_is_reached_with_tls_only(address):
 
 def names(monkeypatch: pytest.MonkeyPatch, **addresses: str) -> None:
     """What names mean here."""
-    true = asyncio.BaseEventLoop.getaddrinfo
+    true = socket.getaddrinfo
 
-    async def getaddrinfo(self, host, port, **more):
+    def getaddrinfo(host, *more, **words):
         name = host.decode() if isinstance(host, bytes) else host
-        return await true(self, addresses.get(name.partition(".")[0], name), port, **more)
+        return true(addresses.get(name.partition(".")[0], name), *more, **words)
 
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 async def test_a_name_that_means_a_local_address_gains_nothing(monkeypatch, plain_receiver: HttpReceiver):
