@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.background_tasks import until
 from harness.device import Device, join
 from harness.gateway import Gateway
+from harness.mosquitto import Mosquitto
 
 
 def checks_of(gateway: Gateway) -> dict[str, dict[str, object]]:
@@ -64,3 +67,21 @@ def test_a_data_folder_that_moved_away_is_told_by_each_part_that_needs_it(gatewa
     gateway.wait_for_devices()
     asyncio.run(until(lambda: gateway.health("/ready")[0] == 200))
     assert "ready" in gateway.admin("status").stdout
+
+
+def test_a_store_that_another_process_holds_is_not_ready_though_it_is_read(
+    mosquitto: Mosquitto, start_gateway: Callable[..., Gateway]
+) -> None:
+    gateway = start_gateway(mosquitto.port, HEALTH_CHECK_INTERVAL="1")
+    gateway.add_device("lamp")
+    held = sqlite3.connect(f"{gateway.env['GATEWAY_DATA_DIR']}/gateway.db", isolation_level=None)
+    held.execute("BEGIN IMMEDIATE")
+    asyncio.run(until(lambda: gateway.health("/ready")[0] == 503))
+    store = checks_of(gateway)["store"]
+    assert (store["ok"], store["state"]) == (False, "unhealthy")
+    assert "database is locked): another process holds it" in store["message"]
+    assert gateway.health("/health")[0] == 200
+    join(gateway, "lamp").close()
+    held.execute("ROLLBACK")
+    held.close()
+    asyncio.run(until(lambda: gateway.health("/ready")[0] == 200))
