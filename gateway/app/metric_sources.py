@@ -8,6 +8,7 @@ the numbers.
 from __future__ import annotations
 
 import asyncio
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -115,6 +116,8 @@ class Measuring:
         self._policy, self._policy_since = parts.context.policy, parts.context.now()
         self._full = False
         self._looks = 0
+        self.sampled_at = -math.inf
+        """When the history was last given a sample, in seconds of a clock that never goes back."""
         self.sample_too: list[Callable[[], None]] = []
         """What else is sampled at each look: at the same moment, so that rules are evaluated once for all."""
         self.metrics = Metrics(parts.context.counters)
@@ -150,6 +153,7 @@ class Measuring:
         for sample in self.sample_too:
             sample()
         self._history.add(parts.context.now(), self.metrics.samples())
+        self.sampled_at = time.monotonic()
         if self._history.left_out and not self._full:
             more = f"{self._history.left_out} more are left out"
             reason = f"it has room for {self._history.series} series, and {more}"

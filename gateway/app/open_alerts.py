@@ -33,8 +33,8 @@ from gateway.store import Store
 from gateway.store.alerts import AlertRow
 from gateway.store.device_directory import Directory
 
-_STALE = 60_000
-"""Milliseconds after which the newest sample is too old for rules to be evaluated."""
+_STALE = 60
+"""Seconds after which the newest sample is too old for rules to be evaluated."""
 
 
 class Served(Protocol):
@@ -198,7 +198,7 @@ def open_alerts(
 
     Call it while the history has nothing but what was saved: by that the last process is known to have run.
     """
-    context, bus, began = core.plane.context, core.plane.bus, history.newest
+    context, bus = core.plane.context, core.plane.bus
     devices = DeviceReadings(context.now, context.budgets.received, core.directory.enabled)
     measuring.metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})
     core.audit.add(devices)
@@ -206,7 +206,8 @@ def open_alerts(
     core.login.known.moved = devices.moved
 
     def is_measured() -> bool:
-        return history.newest > began and context.now() - history.newest < _STALE
+        # By no wall clock: one that was set back would have no rule evaluated until it was as late again.
+        return time.monotonic() - measuring.sampled_at < _STALE
 
     alerts = Alerts(
         monitoring,
@@ -214,8 +215,8 @@ def open_alerts(
             history=history,
             live={"service_status": ServiceStatus(health, bus)},
             is_measured=is_measured,
-            news=lambda: (history.newest, health.changes, bus.losses),
-            last_alive=began,
+            news=lambda: (measuring.sampled_at, health.changes, bus.losses),
+            last_alive=history.newest,
             devices=devices,
         ),
         store=core.store,

@@ -6,78 +6,22 @@ import asyncio
 from types import SimpleNamespace
 
 from harness.background_tasks import until
-from harness.playbook import context
+from harness.measured_parts import measured_parts
 from prometheus_client import generate_latest
 
 from gateway.app.metric_sources import Durations, Measuring
-from gateway.connection.transition_table import State
-from gateway.net.pause_reasons import BUS_FULL
 from gateway.net.tasks import Tasks
 from gateway.observe import health_check_scheduler
 from gateway.observe.health_check_scheduler import Health
-from gateway.observe.health_check_scheduler import State as Found
 from gateway.observe.metric_catalogue import MetricType, catalogue
 from gateway.observe.metrics import collector_registry
 
 FIXED = {"build_info", "workers"}
 
 
-def parts(number: int) -> SimpleNamespace:
-    """All that is measured, at a moment at which each of its numbers is this one, or made of it."""
-    connection = SimpleNamespace(state=State.ESTABLISHED, protocol="5")
-    link = SimpleNamespace(connection=connection, method="secret", paused_for=BUS_FULL)
-    finding = SimpleNamespace(
-        state=Found.HEALTHY if number % 2 else Found.UNHEALTHY, duration_ms=number, checked_at=number
-    )
-    report = SimpleNamespace(ready=number % 2 == 1, live=number % 2 == 1)
-    here = context()
-    return SimpleNamespace(
-        context=SimpleNamespace(
-            now=lambda: number * 1_000,
-            counters=here.counters,
-            policy=SimpleNamespace(digest=str(number) * 64),
-            budgets=SimpleNamespace(work=SimpleNamespace(held=number)),
-            ring=SimpleNamespace(uses=number),
-        ),
-        plane=SimpleNamespace(
-            registry=SimpleNamespace(live=[link] * number, devices_connected=number),
-            untaken=SimpleNamespace(size=number),
-            bus=SimpleNamespace(reachable=number % 2),
-        ),
-        updates=SimpleNamespace(),
-        store=SimpleNamespace(tokens=Tokens(number)),
-        directory=SimpleNamespace(states=lambda _: {"enabled": number}),
-        passwords=SimpleNamespace(waiting=number, at_work=number),
-        keys=SimpleNamespace(created=lambda: {"sealing": number}),
-        validity=SimpleNamespace(
-            states=lambda: {"good": number},
-            expiries=lambda: {"server": number * 7},
-            starts=lambda: {"server": number},
-            days_left=lambda: {"server": number},
-            life_left=lambda: {"server": number},
-        ),
-        health=SimpleNamespace(last_report=lambda: report, findings=lambda: {"bus": finding}),
-        trail=SimpleNamespace(size=number, checkpoint_time=number),
-        system=SimpleNamespace(
-            look=lambda: None,
-            load=SimpleNamespace(cpu=number, load1=number, memory_used=number, memory_available=number),
-            disk=SimpleNamespace(share=number, free=number),
-        ),
-        lag=SimpleNamespace(seconds=number),
-    )
-
-
-class Tokens:
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    async def count(self) -> int:
-        return self.number
-
-
 async def gauges(number: int) -> dict[str, object]:
     history = SimpleNamespace(series=number, left_out=number, add=lambda *_: None)
-    measuring = Measuring(parts(number), Durations(), history)
+    measuring = Measuring(measured_parts(number), Durations(), history)
     await measuring.look()
     return {
         metric.name: values for metric, values in measuring.metrics.found() if metric.type is MetricType.GAUGE
@@ -87,7 +31,7 @@ async def gauges(number: int) -> dict[str, object]:
 async def test_what_else_is_sampled_is_so_right_before_the_look_is_kept():
     done: list[str] = []
     history = SimpleNamespace(series=1, left_out=0, add=lambda *_: done.append("kept"))
-    measuring = Measuring(parts(1), Durations(), history)
+    measuring = Measuring(measured_parts(1), Durations(), history)
     measuring.sample_too.append(lambda: done.append("sampled"))
     await measuring.look()
     assert done == ["sampled", "kept"]
@@ -112,7 +56,7 @@ async def test_looks_and_scrapes_have_nothing_checked_before_its_interval_is_ove
         return True, ""
 
     health.add("bus", probe, vital=False)
-    measured = parts(1)
+    measured = measured_parts(1)
     measured.health = health
     measuring = Measuring(measured, Durations(), SimpleNamespace(series=0, left_out=0, add=lambda *_: None))
     tasks.start(health.run(tasks.start))
