@@ -67,13 +67,13 @@ class Alerting:
         self._keeper = keeper
         self._audit = audit
         self._node = node
-        self._states = AlertStates(rules, clocks.now())
+        self._states = AlertStates(rules)
         self._grouping = Grouping()
         self._unannounced: set[Key] = set()
         """Alerts that fire, and of which nobody was notified yet."""
         self._ended: dict[Key, Alert] = {}
         """Alerts that are over, until people are notified of it; also those whose rule is gone."""
-        self._last = clocks.steady()
+        self._began = self._last = clocks.steady()
         self._seen: object = None
         """What `Clocks.news` gave in the last round."""
         self._looks = 0
@@ -117,7 +117,10 @@ class Alerting:
         self._looks += 1
         elapsed, self._last = int((steady - self._last) * 1_000), steady
         if self._clocks.is_measured():
-            changes = self._states.look(self._readings, self._clocks.now(), elapsed, news=self._is_news())
+            now = self._clocks.now()
+            # By the clock as it is now: it may have been set, and the times of the readings with it.
+            began = now - int((steady - self._began) * 1_000)
+            changes = self._states.look(self._readings, now, elapsed, began=began, news=self._is_news())
             self._record(changes)
             if changes.fired or self._unannounced:
                 await self._silences.look()

@@ -89,10 +89,8 @@ class Changes:
 class AlertStates:
     """All alerts of one gateway."""
 
-    def __init__(self, rules: Sequence[Rule], began: int) -> None:
-        """`began`: when the counters of this process began at 0, Unix milliseconds."""
+    def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = {rule.name: rule for rule in rules}
-        self._began = began
         self._by_rule: dict[str, dict[Labels, Alert]] = {}
         self._waited: dict[str, tuple[int, int]] = {}
         """Of rules that are not evaluated in each look: looks and milliseconds since the last time."""
@@ -134,10 +132,11 @@ class AlertStates:
                 alert.calm = max(0, now - alert.changed_at)
             self._add(alert)
 
-    def look(self, readings: Readings, now: int, elapsed: int, *, news: bool = True) -> Changes:
+    def look(self, readings: Readings, now: int, elapsed: int, *, began: int, news: bool = True) -> Changes:
         """Evaluate every rule that is due.
 
-        `now` in Unix milliseconds; `elapsed` is since the last look, in milliseconds.
+        `now` in Unix milliseconds; `elapsed` is since the last look, in milliseconds. `began` is when the
+        counters of this process began at 0, Unix milliseconds by the clock as it is now.
 
         Without `news` in the readings, conditions hold for what they held for before, and only time goes by.
         """
@@ -155,7 +154,7 @@ class AlertStates:
                 self._waited[rule.name] = looks, gone_by
                 continue
             if rule.name in self._stale:
-                self._holds[rule.name] = rule.condition.holds(readings, now=now, began=self._began)
+                self._holds[rule.name] = rule.condition.holds(readings, now=now, began=began)
                 self._stale.remove(rule.name)  # afterwards: what raises is evaluated at the next look
             holds = self._holds[rule.name]
             if holds or rule.name in self._by_rule or rule.name in self.left_out:

@@ -21,8 +21,6 @@ from typing import TypeAlias
 
 from gateway.alerts.readings_protocol import Labels, Readings
 
-SPAN_MAX = 86_400
-"""Seconds that `rate` and `increase` may look back: as long as the history is."""
 _FINE_SPAN = 3_600
 """Seconds for which the history has points every ten seconds."""
 _GAP_MAX = 25_000, 75_000
@@ -196,7 +194,8 @@ def _grown_before(
         return first
     if first_at - start <= _GAP_MAX[operand.seconds > _FINE_SPAN]:
         return 0.0
-    older = moment.readings.since(operand.name, SPAN_MAX).get(labels, ())
+    # All that there is: after a clock that was set far ahead no point may lie within a day of this one.
+    older = moment.readings.since(operand.name, moment.now // 1_000).get(labels, ())
     last = next((value for at, value in reversed(older) if at < first_at), None)
     return first if last is None else growth([(0, last), (first_at, first)])
 

@@ -25,8 +25,8 @@ from gateway.observe.logs import get_logger
 
 WAITING_MAX = 100
 """Messages that wait for one channel at most; the oldest is dropped for one more."""
-AGE_MAX = 86_400_000
-"""Milliseconds after which a message is no longer worth delivering."""
+AGE_MAX = 86_400
+"""Seconds after which a message is no longer worth delivering."""
 _PAUSES = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Seconds to wait after the first failure in a row, the second, and so on."""
 _IN_A_ROW = 3
@@ -43,14 +43,23 @@ class Task(Protocol):
         """End it."""
 
 
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A message that waits for one channel."""
+
+    message: Message
+    since: float
+    """When it was made, in seconds of a clock that never goes back."""
+    attempts: int = 0
+
+
 @dataclass(eq=False)
 class _Worker:
     """One channel, and what waits for it."""
 
     settings: ChannelSettings
     channel: Channel
-    waiting: deque[Message] = field(default_factory=deque)
-    attempts: Counter[str] = field(default_factory=Counter)
+    waiting: deque[_Waiting] = field(default_factory=deque)
     more: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0
     """How many there were in a row."""
@@ -68,15 +77,20 @@ class Deliveries:
         start: Callable[[Coroutine[Any, Any, None]], Task],
         now: Callable[[], int],
         done: Callable[[str, str], None],
+        *,
+        steady: Callable[[], float],
         pauses: tuple[float, ...] = _PAUSES,
     ) -> None:
-        """`make` makes a channel, `start` runs a task, `now` gives Unix milliseconds.
+        """`make` makes a channel, `start` runs a task.
+
+        `now` gives Unix milliseconds, `steady` seconds of a clock that never goes back.
 
         `done` is called with the ids of message and channel once it was delivered there, or given up.
         """
         self._make = make
         self._start = start
         self._now = now
+        self._steady = steady
         self._done = done
         self._pauses = pauses
         self._workers: dict[str, _Worker] = {}
@@ -94,8 +108,8 @@ class Deliveries:
                 worker.task.cancel()
                 if name not in wanted:
                     del self._workers[name]
-                    for message in worker.waiting:
-                        self._give_up(worker, message, "the channel was removed")
+                    for one in worker.waiting:
+                        self._give_up(worker, one.message, "the channel was removed")
         for name, settings in wanted.items():
             worker = _Worker(settings, self._make(settings))
             before = self._workers.get(name)
@@ -117,8 +131,10 @@ class Deliveries:
             self._done(message.message_id, channel)
             return
         if len(worker.waiting) >= WAITING_MAX:
-            self._give_up(worker, worker.waiting.popleft(), f"{WAITING_MAX} others wait")
-        worker.waiting.append(message)
+            self._give_up(worker, worker.waiting.popleft().message, f"{WAITING_MAX} others wait")
+        # One that was saved by the process before this one is as old as its time says.
+        age = max(0, self._now() - message.at) / 1_000
+        worker.waiting.append(_Waiting(message, self._steady() - age))
         worker.more.set()
 
     def status(self) -> Mapping[Labels, float]:
@@ -142,11 +158,11 @@ class Deliveries:
                 if pause:
                     await asyncio.sleep(pause)
 
-    async def _attempt(self, worker: _Worker, message: Message) -> float:
+    async def _attempt(self, worker: _Worker, one: _Waiting) -> float:
         """Try once; return how many seconds to wait before the next attempt, of whatever message."""
-        name = worker.settings.name
-        if self._now() - message.at > AGE_MAX:
-            worker.waiting.remove(message)
+        name, message = worker.settings.name, one.message
+        if self._steady() - one.since > AGE_MAX:
+            worker.waiting.remove(one)
             self._give_up(worker, message, "it is a day old")
             return 0
         try:
@@ -155,20 +171,19 @@ class Deliveries:
             ):  # a channel has its own bound; this is for a fault in it
                 await worker.channel.send(message)
         except (NotDelivered, TimeoutError) as error:
-            return self._failed(worker, message, str(error) or "no answer in time")
+            return self._failed(worker, one, str(error) or "no answer in time")
         except Exception as error:  # noqa: BLE001 - a fault of one channel must not end the others' alerts
             _log.error("internal error", channel=name, reason=type(error).__name__)
-            return self._failed(worker, message, f"a fault of the gateway: {type(error).__name__}")
-        if message in worker.waiting:
-            worker.waiting.remove(message)
-        worker.attempts.pop(message.message_id, None)
+            return self._failed(worker, one, f"a fault of the gateway: {type(error).__name__}")
+        if one in worker.waiting:
+            worker.waiting.remove(one)
         if worker.failures:
             _log.info("alerts delivered again", channel=name)
         worker.failures, worker.logged = 0, ""
         self._done(message.message_id, name)
         return 0
 
-    def _failed(self, worker: _Worker, message: Message, reason: str) -> float:
+    def _failed(self, worker: _Worker, one: _Waiting, reason: str) -> float:
         if reason != worker.logged:
             _log.error(
                 "alert not delivered", channel=worker.settings.name, reason=f"{reason}; it is tried again"
@@ -176,15 +191,14 @@ class Deliveries:
         worker.logged = reason
         pause = self._pauses[min(worker.failures, len(self._pauses) - 1)]
         worker.failures += 1
-        worker.attempts[message.message_id] += 1
-        if worker.attempts[message.message_id] % _IN_A_ROW == 0 and message in worker.waiting:
-            worker.waiting.remove(message)
-            worker.waiting.append(message)
+        one.attempts += 1
+        if one.attempts % _IN_A_ROW == 0 and one in worker.waiting:
+            worker.waiting.remove(one)
+            worker.waiting.append(one)
         # Spread at random, so that not all gateways come at the same moment to a service that is back.
         return pause * (1 + secrets.randbelow(200) / 1_000)
 
     def _give_up(self, worker: _Worker, message: Message, why: str) -> None:
-        worker.attempts.pop(message.message_id, None)
         _log.error(
             "alert given up",
             channel=worker.settings.name,

@@ -3,6 +3,8 @@
 Apart from the history, which has no room for a series per device: some numbers of each device, and their last
 quarter of an hour. All of it begins anew with the process. Logins come as audit events; messages and bytes
 are read from the devices' budgets every ten seconds, so that no message costs more for it.
+
+Times are those of a clock that never goes back: one that is set makes no device silent, and none heard.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ NAMES = frozenset({WRONG_LOGINS, CONNECTS, MESSAGES, BYTES, NEW_ADDRESSES, MESSA
 devices together."""
 SPAN_MAX = 900
 """Seconds that a rule on these readings may look back."""
-_PAST_MS = 30_000
-"""Milliseconds between two points of the past."""
+_PAST_SECONDS = 30
+"""Seconds between two points of the past."""
 
 Passed: TypeAlias = Mapping[str, tuple[int, int]]
 """By device the messages and bytes that came from it since its budget was made."""
@@ -38,21 +40,29 @@ class DeviceReadings:
     """The readings of `NAMES`."""
 
     def __init__(
-        self, now: Callable[[], int], passed: Callable[[], Passed], devices: Callable[[], Iterable[str]]
+        self,
+        now: Callable[[], int],
+        steady: Callable[[], float],
+        passed: Callable[[], Passed],
+        devices: Callable[[], Iterable[str]],
     ) -> None:
-        """`now` gives Unix milliseconds, `passed` what came from each device, `devices` who may connect."""
+        """`now` gives Unix milliseconds, `steady` seconds of a clock that never goes back.
+
+        `passed` gives what came from each device, `devices` who may connect.
+        """
         self._now = now
+        self._steady = steady
         self._passed = passed
         self._devices = devices
         self._wanted: frozenset[str] = frozenset()
         self._labelled: tuple[str, ...] = ()
         self._known: frozenset[str] = frozenset()
         self._counts: dict[str, Counter[str]] = {}
-        self._past: deque[tuple[int, Mapping[str, dict[str, int]]]] = deque()
+        self._past: deque[tuple[float, Mapping[str, dict[str, int]]]] = deque()
         self._before: Passed = {}
         self._sizes: dict[str, float] = {}
-        self._heard: dict[str, int] = {}
-        self._began = now()
+        self._heard: dict[str, float] = {}
+        self._began = steady()
         self._changes = 0
         """How often something was counted or sampled."""
 
@@ -61,7 +71,7 @@ class DeviceReadings:
         self._labelled = tuple(labelled)
         wanted = NAMES if labelled else NAMES.intersection(names)
         if wanted and not self._wanted:
-            self._began, self._before = self._now(), self._passed()
+            self._began, self._before = self._steady(), self._passed()
             self._known = frozenset(self._devices())
         elif not wanted:
             self._counts, self._sizes, self._before, self._heard = {}, {}, {}, {}
@@ -71,7 +81,7 @@ class DeviceReadings:
     def last_heard(self, device: str, at: int) -> None:
         """When the last process ended nothing had come from this device since `at`, Unix milliseconds."""
         if device in self._known:
-            self._heard[device] = at
+            self._heard[device] = self._steady() - max(0, self._now() - at) / 1_000
 
     def devices_changed(self, touched: frozenset[str]) -> None:
         """These were added, changed or removed."""
@@ -82,7 +92,7 @@ class DeviceReadings:
         for device in touched - there:  # a new one may get its id
             self._forget(device)
         # A new device has been silent since it may connect, not since the process began.
-        self._heard |= dict.fromkeys(there - self._known, self._now())
+        self._heard |= dict.fromkeys(there - self._known, self._steady())
         self._known = self._known - touched | there
 
     def _forget(self, device: str) -> None:
@@ -113,7 +123,7 @@ class DeviceReadings:
         """Read what has passed since the last time."""
         if not self._wanted:
             return
-        now, passed = self._now(), self._passed()
+        now, passed = self._steady(), self._passed()
         self._changes += 1
         self._sizes = {}
         for device, (messages, size) in passed.items():
@@ -128,9 +138,9 @@ class DeviceReadings:
                 self._sizes[device] = (size - before[1]) / new
                 self._heard[device] = now
         self._before = passed
-        if not self._past or now - self._past[-1][0] >= _PAST_MS:
+        if not self._past or now - self._past[-1][0] >= _PAST_SECONDS:
             self._past.append((now, {name: dict(self._counts.get(name, {})) for name in self._wanted}))
-            while len(self._past) > 1 and now - self._past[1][0] >= SPAN_MAX * 1_000:
+            while len(self._past) > 1 and now - self._past[1][0] >= SPAN_MAX:
                 self._past.popleft()
 
     def news(self) -> int:
@@ -147,8 +157,8 @@ class DeviceReadings:
         if name == MESSAGE_BYTES:
             return {_labels(device): size for device, size in self._sizes.items()}
         if name == SILENT_SECONDS:
-            now, heard, began = self._now(), self._heard, self._began
-            return {_labels(one): (now - heard.get(one, began)) / 1_000 for one in self._known}
+            now, heard, began = self._steady(), self._heard, self._began
+            return {_labels(one): now - heard.get(one, began) for one in self._known}
         return {_labels(device): float(count) for device, count in self._counts.get(name, {}).items()}
 
     def labelled(self, name: str) -> Mapping[str, float]:
@@ -164,16 +174,15 @@ class DeviceReadings:
         return {device: float(counts[device]) for device in there}
 
     def _silent(self, device: str) -> float:
-        return (self._now() - self._heard.get(device, self._began)) / 1_000
+        return self._steady() - self._heard.get(device, self._began)
 
     def since(self, name: str, seconds: int) -> Mapping[Labels, Sequence[tuple[int, float]]]:
         """The count of each device at the beginning of the time asked for, and now."""
-        now = self._now()
-        start = now - seconds * 1_000
-        at, counts = next(((at, counts) for at, counts in reversed(self._past) if at <= start), (start, {}))
+        now, since = self._now(), self._steady() - seconds
+        counts = next((counts for at, counts in reversed(self._past) if at <= since), {})
         before = counts.get(name, {})
         return {
-            _labels(device): ((max(at, start), float(before.get(device, 0))), (now, float(count)))
+            _labels(device): ((now - seconds * 1_000, float(before.get(device, 0))), (now, float(count)))
             for device, count in self._counts.get(name, {}).items()
         }
 

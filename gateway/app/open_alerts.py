@@ -130,6 +130,7 @@ class Alerts:
             tasks.start,
             now,
             self._keeper.arrived,
+            steady=time.monotonic,
         )
         live = {**watched.live, "channel_status": self._deliveries.status}
         self._alerting = Alerting(
@@ -199,7 +200,7 @@ def open_alerts(
     Call it while the history has nothing but what was saved: by that the last process is known to have run.
     """
     context, bus = core.plane.context, core.plane.bus
-    devices = DeviceReadings(context.now, context.budgets.received, core.directory.enabled)
+    devices = DeviceReadings(context.now, time.monotonic, context.budgets.received, core.directory.enabled)
     measuring.metrics.read(**{name.removesuffix("_total"): partial(devices.labelled, name) for name in NAMES})
     core.audit.add(devices)
     core.directory.on_change(devices.devices_changed)

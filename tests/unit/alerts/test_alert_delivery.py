@@ -37,13 +37,14 @@ class Channels:
         self.done: list[tuple[str, str]] = []
         self.behave: dict[str, Callable[[Message], Awaitable[None]]] = {}
         self.tasks = Tasks()
-        self.now = NOW
+        self.now, self.steady = NOW, 5_000.0
         self.deliveries = Deliveries(
             self._make,
             self.tasks.start,
             lambda: self.now,
             lambda message_id, channel: self.done.append((channel, message_id)),
-            (0.01,),
+            steady=lambda: self.steady,
+            pauses=(0.01,),
         )
 
     def _make(self, made: SlackSettings) -> Channels._Channel:
@@ -194,12 +195,34 @@ async def test_what_waits_is_bounded_and_the_oldest_goes(channels, monkeypatch):
     assert [line["event"] for line in lines] == ["alert given up"] * 2
 
 
-async def test_what_is_a_day_old_is_given_up(channels):
+async def test_what_was_saved_a_day_ago_is_given_up(channels):
     channels.now = NOW + 86_400_001
     channels.deliveries.use([settings("ops")])
     channels.put(message())
     await channels.until(lambda: bool(channels.done))
     assert channels.tried == []
+
+
+async def test_what_has_waited_for_a_day_is_given_up(channels):
+    channels.behave["ops"] = refuse
+    channels.deliveries.use([settings("ops")])
+    channels.put(message())
+    await channels.until(lambda: bool(channels.tried))
+    channels.steady += 86_401
+    await channels.until(lambda: bool(channels.done))
+    assert channels.arrived == []
+
+
+@pytest.mark.parametrize("days", [3, -3])
+async def test_a_clock_that_is_set_gives_up_nothing_that_waits(channels, days):
+    channels.behave["ops"] = refuse
+    channels.deliveries.use([settings("ops")])
+    channels.put(message())
+    await channels.until(lambda: bool(channels.tried))
+    channels.now += days * 86_400_000
+    tried = len(channels.tried)
+    await channels.until(lambda: len(channels.tried) > tried + 1 or bool(channels.done))
+    assert channels.done == []
 
 
 async def test_the_alert_about_a_channel_goes_through_the_others(channels):

@@ -19,11 +19,13 @@ from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.notification_grouping import Message
 from gateway.alerts.reading_catalogue import catalogue
+from gateway.alerts.readings_protocol import Readings
 from gateway.alerts.rules import Rule, Severity
 from gateway.connection.process_counters import Counters
 from gateway.keys.secret_values import Secret
 from gateway.net.tasks import Tasks
 from gateway.observe.audit_dispatch import Audit, AuditEvent
+from gateway.observe.history import History
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError, open_store
 
@@ -45,26 +47,39 @@ class House:
         self.measured = Measured()
         self.is_measured = True
         self.news: object = None
+        self.ahead = 0
+        """Milliseconds by which the wall clock was set."""
         self.keeper = AlertKeeper(store, self.saves, self.tasks.start)
         self.deliveries = Deliveries(
-            lambda _: self, self.tasks.start, lambda: self.now, self.keeper.arrived, (60,)
+            lambda _: self,
+            self.tasks.start,
+            self.clock,
+            self.keeper.arrived,
+            steady=lambda: self.now / 1_000,
+            pauses=(60,),
         )
         self.deliveries.use([SlackSettings("ops", Severity.INFO, Secret(b"x"))])
-        self.alerting = Alerting(
+        self.alerting = self.made_alerting(rules, self.measured)
+
+    def made_alerting(self, rules: tuple[Rule, ...], readings: Readings) -> Alerting:
+        return Alerting(
             rules,
-            self.measured,
+            readings,
             Clocks(
-                now=lambda: self.now,
+                now=self.clock,
                 steady=lambda: self.now / 1_000,
                 is_measured=lambda: self.is_measured,
                 news=lambda: self.news,
             ),
-            silences=Silences(store, lambda: self.now),
+            silences=Silences(self.store, lambda: self.now),
             deliveries=self.deliveries,
             keeper=self.keeper,
             audit=Audit(Counters(), self.events.append),
             node="gw-1",
         )
+
+    def clock(self) -> int:
+        return self.now + self.ahead
 
     async def send(self, message: Message) -> None:
         if not self.delivers:
@@ -388,3 +403,20 @@ async def test_what_finds_no_room_is_told_once_with_its_rule(house, log, monkeyp
     house.silent(*(f"d{number}" for number in range(25)))
     await house.run(10)
     assert len([line for line in log() if line["event"] == "alerts left out"]) == 2
+
+
+async def test_a_clock_that_is_set_back_makes_no_growth_of_what_was_counted_before(house):
+    """Kind: the time at which the counters began, by a clock that shows a different time since."""
+    refused = condition_of("increase(logins_refused_total, 5m) > 50", catalogue())
+    history = History()
+    house.alerting = house.made_alerting(
+        (Rule("refused", refused, 0, Severity.WARNING, "Refused."),), history
+    )
+    began = house.now
+    for count in range(200):  # 30 in five minutes
+        if house.now - began == 1_000_000:
+            house.ahead = -990_000
+        house.now += 10_000
+        history.add(house.clock(), {"logins_refused_total": {(): float(count)}})
+        await house.alerting.round()
+        assert house.alerting.current() == [], count

@@ -21,7 +21,7 @@ class Watch:
 
     def __init__(self, *rules: Rule) -> None:
         self.now = NOW
-        self.states = AlertStates(rules or (rule(),), NOW)
+        self.states = AlertStates(rules or (rule(),))
         self.measured = Measured(cpu_percent=0.0)
 
     def set(self, name="cpu_percent", **values: float) -> None:
@@ -35,7 +35,7 @@ class Watch:
         happened = []
         for second in range(1, seconds + 1):
             self.now += 1_000
-            changes = self.states.look(self.measured, self.now, 1_000)
+            changes = self.states.look(self.measured, self.now, 1_000, began=NOW)
             happened += [(second, "fires", one.rule) for one in changes.fired]
             happened += [(second, "over", one.rule) for one in changes.resolved]
         return happened
@@ -127,7 +127,7 @@ def test_a_rule_that_is_removed_while_it_fires_ends_its_alerts_and_says_so():
     watch.cpu(90.0)
     watch.run(2)
     watch.states.use([])
-    changes = watch.states.look(watch.measured, watch.now, 1_000)
+    changes = watch.states.look(watch.measured, watch.now, 1_000, began=NOW)
     assert [one.rule for one in changes.resolved] == ["busy"]
     assert not watch.states.has_rule("busy")
     assert list(watch.states) == []
@@ -324,14 +324,14 @@ class Counted(Measured):
 
 
 def test_without_news_alerts_grow_older_and_no_reading_is_asked():
-    now, states, measured = NOW, AlertStates([rule(duration=30)], NOW), Counted(cpu_percent=90.0)
+    now, states, measured = NOW, AlertStates([rule(duration=30)]), Counted(cpu_percent=90.0)
     fired, resolved = [], []
 
     def run(seconds, *, news):
         nonlocal now
         for second in range(seconds):
             now += 1_000
-            changes = states.look(measured, now, 1_000, news=news and second == 0)
+            changes = states.look(measured, now, 1_000, began=NOW, news=news and second == 0)
             fired.extend(changes.fired)
             resolved.extend(changes.resolved)
 
@@ -347,34 +347,34 @@ def test_without_news_alerts_grow_older_and_no_reading_is_asked():
 
 
 def test_a_rule_that_is_not_judged_in_each_look_is_judged_by_news_within_three():
-    states = AlertStates([rule(condition="device_message_bytes > 9", duration=0)], NOW)
+    states = AlertStates([rule(condition="device_message_bytes > 9", duration=0)])
     measured = Measured()
-    states.look(measured, NOW, 1_000)
+    states.look(measured, NOW, 1_000, began=NOW)
     for _ in range(5):
-        states.look(measured, NOW, 1_000, news=False)
+        states.look(measured, NOW, 1_000, began=NOW, news=False)
     measured.numbers["device_message_bytes"] = {labels(device="lamp"): 10.0}
-    looks = [states.look(measured, NOW, 1_000, news=number == 0) for number in range(3)]
+    looks = [states.look(measured, NOW, 1_000, began=NOW, news=number == 0) for number in range(3)]
     assert sum(len(one.fired) for one in looks) == 1
 
 
 def test_rules_that_are_new_are_judged_without_news():
-    states = AlertStates([rule(duration=0)], NOW)
+    states = AlertStates([rule(duration=0)])
     measured = Measured(cpu_percent=90.0, memory_percent=95.0)
-    assert len(states.look(measured, NOW, 1_000).fired) == 1
+    assert len(states.look(measured, NOW, 1_000, began=NOW).fired) == 1
     states.use([rule("full", "memory_percent > 90", duration=0)])
-    assert [one.rule for one in states.look(measured, NOW, 1_000, news=False).fired] == ["full"]
+    assert [one.rule for one in states.look(measured, NOW, 1_000, began=NOW, news=False).fired] == ["full"]
 
 
 def test_a_rule_that_could_not_be_judged_once_is_judged_at_the_next_look():
-    states = AlertStates([rule(duration=0)], NOW)
+    states = AlertStates([rule(duration=0)])
 
     class Broken(Measured):
         def latest(self, name):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        states.look(Broken(), NOW, 1_000)
-    assert len(states.look(Measured(cpu_percent=90.0), NOW, 1_000, news=False).fired) == 1
+        states.look(Broken(), NOW, 1_000, began=NOW)
+    assert len(states.look(Measured(cpu_percent=90.0), NOW, 1_000, began=NOW, news=False).fired) == 1
 
 
 def test_what_came_back_and_went_is_remembered_from_then_on():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.alerts.condition_parser import LENGTH_MAX, NoCondition, condition_of
 from gateway.alerts.reading_catalogue import CHANNEL_WORDS as STATES
 from gateway.alerts.readings_protocol import Series
+from gateway.observe.history import History
 
 CATALOGUE = {
     "cpu_percent": Series(),
@@ -132,6 +133,36 @@ def test_a_gap_in_the_history_is_no_growth():
 def test_a_restart_within_the_time_does_not_count_what_was_before_it():
     one = Measured().counted("logins_refused_total", (290, 9_000), (200, 9_001), (100, 2), (0, 3))
     assert holds("increase(logins_refused_total, 5m) > 0", one, began=NOW - 110_000) == {(): 4.0}
+
+
+DAYS_MS = 3 * 86_400_000
+
+
+def counted_over_a_jump(back: float, *values: float, of=()) -> History:
+    """What a counter showed each ten seconds for ten minutes, and then after the clock jumped by days."""
+    history = History()
+    for number in range(60):
+        history.add(NOW - DAYS_MS - 600_000 + number * 10_000, {"logins_refused_total": {(): back}})
+    for number, value in enumerate(values):
+        history.add(NOW - (len(values) - 1 - number) * 10_000, {"logins_refused_total": {of: value}})
+    return history
+
+
+@pytest.mark.parametrize("looks", [1, 28, 31])
+def test_what_was_counted_before_the_clock_jumped_by_days_is_no_growth(looks):
+    history = counted_over_a_jump(9_000, *[9_002] * looks)
+    assert holds("increase(logins_refused_total, 5m) > 50", history, began=AGES_AGO) == {}
+
+
+def test_what_is_counted_after_the_clock_jumped_by_days_is_growth():
+    history = counted_over_a_jump(9_000, 9_002, 9_062)
+    assert holds("increase(logins_refused_total, 5m) > 0", history) == {(): 62.0}
+
+
+def test_a_series_that_begins_after_the_clock_jumped_by_days_counts_from_nothing():
+    of = labels(method="secret")
+    history = counted_over_a_jump(9_000, 55, 60, of=of)
+    assert holds("increase(logins_refused_total, 5m) > 50", history) == {of: 60.0}
 
 
 @pytest.mark.parametrize(

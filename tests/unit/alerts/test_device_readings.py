@@ -17,10 +17,12 @@ class Fleet:
     """Devices; seconds go by when the test says so."""
 
     def __init__(self, *names: str) -> None:
-        self.now = NOW
+        self.now, self.steady = NOW, 5_000.0
         self.passed: dict[str, tuple[int, int]] = {}
         self.devices = ["lamp", "pump"]
-        self.readings = DeviceReadings(lambda: self.now, lambda: dict(self.passed), lambda: self.devices)
+        self.readings = DeviceReadings(
+            lambda: self.now, lambda: self.steady, lambda: dict(self.passed), lambda: self.devices
+        )
         self.readings.use(names)
 
     def become(self, *devices: str) -> None:
@@ -29,9 +31,13 @@ class Fleet:
         self.devices = list(devices)
         self.readings.devices_changed(touched)
 
+    def go_on(self, seconds: int) -> None:
+        self.now += seconds * 1_000
+        self.steady += seconds
+
     def run(self, seconds: int) -> None:
         for _ in range(seconds // 10):
-            self.now += 10_000
+            self.go_on(10)
             self.readings.sample()
 
     def login(self, device: str, *, good: bool, times: int = 1) -> None:
@@ -227,7 +233,7 @@ def test_what_may_be_judged_differently_is_news():
     fleet = Fleet("device_wrong_logins_total")
     fleet.run(10)
     before = fleet.readings.news()
-    fleet.now += 5_000
+    fleet.go_on(5)
     assert fleet.readings.news() == before
     fleet.login("lamp", good=False)
     assert fleet.readings.news() != before
@@ -240,7 +246,28 @@ def test_silence_is_news_with_each_sample_and_not_each_second():
     fleet = Fleet("device_silent_seconds")
     fleet.run(10)
     before = fleet.readings.news()
-    fleet.now += 9_000
+    fleet.go_on(9)
     assert fleet.readings.news() == before
     fleet.run(10)
     assert fleet.readings.news() != before
+
+
+@pytest.mark.parametrize("hours", [2, 72, -2])
+def test_a_clock_that_is_set_makes_no_device_silent_and_changes_no_count(hours):
+    fleet = Fleet(*NAMES)
+    fleet.run(600)
+    fleet.login("lamp", good=False, times=11)
+    fleet.run(10)
+    fleet.now += hours * 3_600_000
+    assert fleet.holds("device_silent_seconds > 0") == {"lamp": 610.0, "pump": 610.0}
+    assert fleet.holds("increase(device_wrong_logins_total, 5m) > 10") == {"lamp": 11.0}
+    fleet.run(270)
+    assert fleet.holds("increase(device_wrong_logins_total, 5m) > 10") == {"lamp": 11.0}
+    fleet.run(60)
+    assert fleet.holds("increase(device_wrong_logins_total, 5m) > 10") == {}
+
+
+def test_silence_before_a_restart_under_a_clock_that_was_ahead_is_none():
+    fleet = Fleet("device_silent_seconds")
+    fleet.readings.last_heard("lamp", NOW + 7_200_000)
+    assert fleet.holds("device_silent_seconds >= 0") == {"lamp": 0.0, "pump": 0.0}
