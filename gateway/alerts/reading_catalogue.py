@@ -12,12 +12,14 @@ from gateway.alerts.device_readings import (
     CONNECTS,
     MESSAGE_BYTES,
     MESSAGES,
+    NAMES,
     NEW_ADDRESSES,
     SILENT_SECONDS,
     SPAN_MAX,
     WRONG_LOGINS,
 )
 from gateway.alerts.readings_protocol import Catalogue, Series
+from gateway.observe import metric_catalogue
 from gateway.observe.metric_catalogue import SERVICE_WORDS, MetricType, readings
 
 CHANNEL_WORDS: Mapping[str, float] = SERVICE_WORDS
@@ -31,10 +33,19 @@ _BESIDES: Catalogue = {
 }
 
 
+def live_gauges() -> Mapping[str, Series]:
+    """Those that are no part of the history: a condition gets the number of now. Of devices others answer."""
+    return {
+        name: Series(metric.labels, metric.words)
+        for name, metric in metric_catalogue.catalogue().items()
+        if not metric.kept and metric.type is MetricType.GAUGE and name not in NAMES
+    }
+
+
 def catalogue() -> Catalogue:
     """All of them."""
     measured = {
         name: Series(metric.labels, metric.words, grows=metric.type is not MetricType.GAUGE)
         for name, metric in readings().items()
     }
-    return {**measured, **_BESIDES}
+    return {**measured, **live_gauges(), **_BESIDES}

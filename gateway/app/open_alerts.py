@@ -15,6 +15,7 @@ from gateway.alerts.current_silences import Silences
 from gateway.alerts.delivery import Deliveries
 from gateway.alerts.device_readings import NAMES, SILENT_SECONDS, DeviceReadings
 from gateway.alerts.history_and_live_readings import Live, LiveReadings
+from gateway.alerts.reading_catalogue import live_gauges
 from gateway.alerts.readings_protocol import Labels, Readings
 from gateway.alerts.rules import Rule
 from gateway.app.followers.monitoring import MonitoringFollower
@@ -67,7 +68,7 @@ class Watched:
 
     history: Readings
     live: Mapping[str, Live]
-    """Readings that are newer than the history's last sample, by name."""
+    """Readings that are newer than the history's last sample, or no part of it, by name."""
     is_measured: Callable[[], bool]
     """Whether the history has a sample of this process, and of this minute."""
     news: Callable[[], object]
@@ -214,7 +215,10 @@ def open_alerts(
         monitoring,
         Watched(
             history=history,
-            live={"service_status": ServiceStatus(health, bus)},
+            live={
+                "service_status": ServiceStatus(health, bus),
+                **{name: partial(measuring.metrics.latest, name) for name in live_gauges()},
+            },
             is_measured=is_measured,
             news=lambda: (measuring.sampled_at, health.changes, bus.losses),
             last_alive=history.newest,

@@ -345,10 +345,13 @@ class History:
     def load(self, series: Sequence[SeriesRow], rows: Sequence[Row], now_ms: int) -> int:
         """Go on from what the store has, by number; once, before anything is added.
 
+        What is no longer kept under its name makes room at once.
+
         Returns how many rows are damaged: these are left out.
         """
         by_id: dict[int, _Series] = {}
-        for known in series[:SERIES_MAX]:
+        wanted = [one for one in series if not self._names or one.name in self._names]
+        for known in wanted[:SERIES_MAX]:
             by_id[known.series_id] = self._new_series(known, 0)
         self._next_id = max([self._next_id, *(known.series_id + 1 for known in series)])
         damaged = 0

@@ -44,7 +44,8 @@ class Metric:
     scraped: bool = True
     """Whether Prometheus gets it. It does not if it has the same in base units under a different name."""
     kept: bool = True
-    """Whether the history has it. It has no room for what is measured per device."""
+    """Whether the history has it. It has no room for what is measured per device, nor for what makes a series
+    more of each check, or a new one with each change. Conditions get the number that such a gauge has now."""
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -58,6 +59,10 @@ class Metric:
 
 def _gauge(name: str, text: str, *labels: str) -> Metric:
     return Metric(name, MetricType.GAUGE, text, labels)
+
+
+def _unkept(name: str, text: str, *labels: str) -> Metric:
+    return Metric(name, MetricType.GAUGE, text, labels, kept=False)
 
 
 def _histogram(name: str, text: str) -> Metric:
@@ -107,7 +112,7 @@ _MEASURED = (
     _of_device("device_message_bytes", MetricType.GAUGE, "The mean size of its messages in the last 10 s."),
     _of_device("device_silent_seconds", MetricType.GAUGE, "For how long nothing was heard of this device."),
     # What is in force
-    _gauge("policy_info", "The policy in force, by the beginning of its digest.", "digest"),
+    _unkept("policy_info", "The policy in force, by the beginning of its digest.", "digest"),
     _gauge("policy_loaded_timestamp_seconds", "Since when the policy is in force."),
     _gauge("certificates", "Certificates in use, by state.", "state"),
     _gauge(
@@ -134,8 +139,8 @@ _MEASURED = (
         ("service",),
         SERVICE_WORDS,
     ),
-    _gauge("check_duration_seconds", "How long each check of health took.", "service"),
-    _gauge("check_timestamp_seconds", "When each check of health was done last.", "service"),
+    _unkept("check_duration_seconds", "How long each check of health took.", "service"),
+    _unkept("check_timestamp_seconds", "When each check of health was done last.", "service"),
     # The process and its machine
     _gauge("build_info", "What runs here.", "version", "python"),
     _gauge("workers", "Processes that serve devices."),

@@ -96,24 +96,31 @@ class Metrics:
 
     def found(self) -> Iterator[tuple[Metric, Histogram | dict[tuple[str, ...], float]]]:
         """Each metric, and its numbers by the values of its labels. One that can't be read is left out."""
-        for name, metric in self._catalogue.items():
-            source = self._sources.get(name)
-            if source is None:
-                continue
-            if isinstance(source, Histogram):
-                yield metric, source
-                continue
-            try:
-                value = source()
-            except Exception as error:  # noqa: BLE001 - a fault of ours in one must not take the others away
-                if name not in self._broken:
-                    self._broken.add(name)
-                    _log.error("internal error", metric=name, exc_info=error)
-                continue
-            if isinstance(value, Mapping):
-                yield metric, {key if isinstance(key, tuple) else (key,): one for key, one in value.items()}
-            elif value is not None:
-                yield metric, {(): value}
+        for metric in self._catalogue.values():
+            numbers = self._numbers(metric)
+            if numbers is not None:
+                yield metric, numbers
+
+    def _numbers(self, metric: Metric) -> Histogram | dict[tuple[str, ...], float] | None:
+        source = self._sources.get(metric.name)
+        if source is None or isinstance(source, Histogram):
+            return source
+        try:
+            value = source()
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one must not take the others away
+            if metric.name not in self._broken:
+                self._broken.add(metric.name)
+                _log.error("internal error", metric=metric.name, exc_info=error)
+            return None
+        if isinstance(value, Mapping):
+            return {key if isinstance(key, tuple) else (key,): one for key, one in value.items()}
+        return None if value is None else {(): value}
+
+    def latest(self, name: str) -> Mapping[Labels, float]:
+        """The numbers of this metric as they are now; none of one that can't be read, or is a histogram."""
+        metric = self._catalogue[name]
+        numbers = self._numbers(metric)
+        return _labelled(metric, numbers) if isinstance(numbers, dict) else {}
 
     def samples(self) -> dict[str, dict[Labels, float]]:
         """All numbers as the history takes them: of a histogram its sum and count."""
@@ -126,13 +133,15 @@ class Metrics:
                 samples[total], samples[count] = {(): values.total}, {(): values.count}
             else:
                 (name,) = metric.readings
-                samples[name] = {
-                    tuple(zip(metric.labels, key, strict=True)): value for key, value in values.items()
-                }
+                samples[name] = _labelled(metric, values)
         for family in self._process.collect():
             for sample in family.samples:
                 samples[sample.name] = {(): sample.value}
         return samples
+
+
+def _labelled(metric: Metric, values: Mapping[tuple[str, ...], float]) -> dict[Labels, float]:
+    return {tuple(zip(metric.labels, key, strict=True)): value for key, value in values.items()}
 
 
 def collector_registry(metrics: Metrics) -> CollectorRegistry:

@@ -9,10 +9,15 @@ from harness.background_tasks import until
 from harness.measured_parts import measured_parts
 from prometheus_client import generate_latest
 
+from gateway.alerts.condition_parser import condition_of
+from gateway.alerts.reading_catalogue import catalogue as readings
+from gateway.alerts.reading_catalogue import live_gauges
+from gateway.alerts.shipped_rules import SHIPPED
 from gateway.app.metric_sources import Durations, Measuring
 from gateway.net.tasks import Tasks
 from gateway.observe import health_check_scheduler
 from gateway.observe.health_check_scheduler import Health
+from gateway.observe.external_service_check_definitions import OUR_CHECKS
 from gateway.observe.metric_catalogue import MetricType, catalogue
 from gateway.observe.metrics import collector_registry
 
@@ -70,3 +75,39 @@ async def test_looks_and_scrapes_have_nothing_checked_before_its_interval_is_ove
         await until(lambda: len(checked) == 2)
     finally:
         await tasks.stop()
+
+
+async def test_two_hundred_checks_leave_room_for_what_the_shipped_rules_ask_for():
+    """Kind: what is many takes the room of what is one and comes later."""
+    history, parts = Measuring.new_history(), measured_parts(3)
+    (finding,) = parts.health.findings().values()
+    names = [f"check{number}" for number in range(200)] + list(OUR_CHECKS)
+    parts.health.findings = lambda: dict.fromkeys(names, finding)
+    await Measuring(parts, Durations(), history).look()
+    assert history.left_out == 0
+    # Of channels and single devices others answer.
+    asked = {name for one in SHIPPED if one.on for name in condition_of(one.condition, readings()).names}
+    assert [name for name in sorted(asked - {"channel_status"}) if not history.latest(name)] == []
+    assert len(history.latest("service_status")) == len(names)
+
+
+async def test_a_policy_that_is_changed_again_and_again_takes_no_room():
+    history, parts = Measuring.new_history(), measured_parts(3)
+    measuring = Measuring(parts, Durations(), history)
+    await measuring.look()
+    before = history.series
+    for number in range(10):
+        parts.context.policy = SimpleNamespace(digest=str(number) * 64)
+        await measuring.look()
+    assert history.series == before
+
+
+async def test_what_the_history_does_not_have_is_read_as_it_is_now():
+    parts = measured_parts(3)
+    metrics = Measuring(parts, Durations(), Measuring.new_history()).metrics
+    found = {name: metrics.latest(name) for name in live_gauges()}
+    assert found == {
+        "policy_info": {(("digest", "3" * 12),): 1},
+        "check_duration_seconds": {(("service", "bus"),): 0.003},
+        "check_timestamp_seconds": {(("service", "bus"),): 0.003},
+    }

@@ -40,7 +40,7 @@ DOWN = Rule(
 class Gateway:
     """What measures and what alerts, with a history of its own; the clock shows what the test says."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, rule: Rule = DOWN) -> None:
         self.now, self.bus_is_up = NOW, True
         self.parts = RunningParts(asyncio.Event())
         health, bus = Health(now=lambda: self.now), Bus("127.0.0.1", 1)
@@ -51,7 +51,7 @@ class Gateway:
         history.load(*saved_at(NOW - 5_000), NOW)
         self.measuring = Measuring(measured, Durations(), history)
         self.alerts = open_alerts(
-            SimpleNamespace(in_force=Monitoring(rules=(DOWN,)), on_change=lambda _: None),
+            SimpleNamespace(in_force=Monitoring(rules=(rule,)), on_change=lambda _: None),
             history,
             health,
             SimpleNamespace(
@@ -113,6 +113,19 @@ async def test_what_was_measured_more_than_a_minute_ago_fires_nothing(gateway):
     gateway.measuring.sampled_at -= 60
     gateway.bus_is_up = False
     assert not await gateway.fires(2.5)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["policy_info == 1", 'check_duration_seconds{service="bus"} > 1ms', "check_timestamp_seconds > 0"],
+)
+async def test_what_the_history_does_not_have_may_be_asked_for_all_the_same(store, condition):
+    gateway = Gateway(store, Rule("x", condition_of(condition, catalogue()), 0, Severity.INFO, "X."))
+    try:
+        await gateway.measuring.look()
+        assert await gateway.fires(5)
+    finally:
+        await gateway.parts.stop()
 
 
 async def test_health_is_asked_once_for_all_rules_until_something_is_different():

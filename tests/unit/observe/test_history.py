@@ -322,3 +322,17 @@ def test_after_the_clock_was_set_back_no_sample_counts_in_two_minutes():
     store.take(history)
     means = [next(iter(unpacked(row.values, 1).values())) for key, row in store.rows.items() if key[0] == 60]
     assert means == [0, 3], "two that are new to it, and two after the clock was set"
+
+
+def test_what_is_no_longer_kept_under_its_name_makes_room_at_once():
+    store = Store()
+    many = {(("name", str(number)),): number for number in range(SERIES_MAX - 1)}
+    history = History()
+    history.add(START, {"cpu_percent": {(): 1}, "gone": many})
+    store.take(history)
+    again, damaged = store.load(START + 10_000, History(known={"cpu_percent", "memory_percent"}))
+    again.add(START + 10_000, {"cpu_percent": {(): 2}, "memory_percent": {(): 3}})
+    assert (damaged, again.series, again.left_out) == (0, 2, 0)
+    assert values(again) == [1, 2]
+    store.take(again)
+    assert {row.name for row in store.series.values()} == {"cpu_percent", "memory_percent"}
