@@ -15,7 +15,7 @@ has not held for an hour.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gateway.alerts.readings_protocol import Labels, Readings
@@ -32,6 +32,8 @@ _REMEMBERED = (3_600_000, 3_600_000, 3_600_000, 14_400_000)
 (`Alert.times`); the places are those of `_CALM`."""
 _GAP_MAX = 300_000
 """Milliseconds that a gateway may have been down for pending alerts to go on; after more they begin anew."""
+
+_UNMEASURED = "(It can't be measured now; the value is the last one.)"
 
 Key = tuple[str, Labels]
 
@@ -83,7 +85,7 @@ class Changes:
     fired: list[Alert] = field(default_factory=list)
     resolved: list[Alert] = field(default_factory=list)
     changed: set[Key] = field(default_factory=set)
-    """All whose phase has changed, for whoever saves them; some of these alerts are gone."""
+    """All whose phase or summary has changed, for whoever saves them; some of these alerts are gone."""
 
 
 class AlertStates:
@@ -96,8 +98,8 @@ class AlertStates:
         """Of rules that are not evaluated in each look: looks and milliseconds since the last time."""
         self._stale = set(self._rules)
         """Rules to be evaluated again when they are next due: their readings may have changed."""
-        self._holds: dict[str, Mapping[Labels, float]] = {}
-        """For which labels the condition of each rule holds, as it was last evaluated."""
+        self._holds: dict[str, Mapping[Labels, float] | None] = {}
+        """For which labels the condition of each rule holds, as it was last evaluated; None: nobody knows."""
         self.left_out: dict[str, int] = {}
         """By rule, how many alerts found no room at its last look; rules with none are not here."""
 
@@ -156,10 +158,18 @@ class AlertStates:
             if rule.name in self._stale:
                 self._holds[rule.name] = rule.condition.holds(readings, now=now, began=began)
                 self._stale.remove(rule.name)  # afterwards: what raises is evaluated at the next look
-            holds = self._holds[rule.name]
+            found = self._holds[rule.name]
+            judged, holds = self._unmeasured(rule) if found is None else (rule, found)
             if holds or rule.name in self._by_rule or rule.name in self.left_out:
-                self._apply(rule, holds, now, gone_by, changes)
+                self._apply(judged, holds, now, gone_by, changes)
         return changes
+
+    def _unmeasured(self, rule: Rule) -> tuple[Rule, Mapping[Labels, float]]:
+        """Its reading can't be had: an alert that fires goes on and says so, for nothing says it is over."""
+        alert = self.find((rule.name, ()))
+        if alert is None or alert.phase is not Phase.FIRING:
+            return rule, {}
+        return replace(rule, summary=f"{rule.summary} {_UNMEASURED}"), {(): alert.value}
 
     def _apply(
         self, rule: Rule, holds: Mapping[Labels, float], now: int, elapsed: int, changes: Changes
@@ -181,7 +191,8 @@ class AlertStates:
             elif not alert.calm:
                 alert.held += elapsed
             alert.value, alert.calm = value, 0
-            alert.severity, alert.summary = rule.severity, rule.summary
+            alert.severity = rule.severity
+            self._describe(alert, rule, changes)
             if alert.phase is Phase.PENDING and alert.held >= rule.duration * 1_000:
                 alert.phase, alert.changed_at, alert.notified = Phase.FIRING, now, False
                 alert.times += 1
@@ -192,7 +203,13 @@ class AlertStates:
             self.left_out[rule.name] = left_out
         for labels, alert in list(self._by_rule.get(rule.name, {}).items()):
             if labels not in holds:
+                self._describe(alert, rule, changes)
                 self._calm(alert, now, elapsed, changes)
+
+    def _describe(self, alert: Alert, rule: Rule, changes: Changes) -> None:
+        if alert.summary != rule.summary:
+            alert.summary = rule.summary
+            changes.changed.add(alert.key)
 
     def _room(self, name: str) -> int:
         """How many alerts this rule may have: its share, and what others leave of the other half."""

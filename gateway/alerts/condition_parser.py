@@ -59,7 +59,8 @@ def condition_of(text: str, catalogue: Catalogue) -> Condition:
     node = reader.condition(0)
     reader.end()
     _keys_of(node, catalogue)
-    return Condition(text, node, frozenset(reader.names))
+    single = not any(catalogue[name].labels for name in reader.names)
+    return Condition(text, node, frozenset(reader.names), single)
 
 
 class _Reader:

@@ -94,12 +94,17 @@ class Condition:
     node: Node
     names: frozenset[str]
     """The names of the readings that it asks for."""
+    single: bool
+    """Whether it is of readings of a single series each, which are there as long as the gateway is: what is
+    not measured can't be had just then. Of others a series may be gone for good, as with a device."""
 
     def __str__(self) -> str:
         return self.text
 
-    def holds(self, readings: Readings, *, now: int, began: int) -> dict[Labels, float]:
+    def holds(self, readings: Readings, *, now: int, began: int) -> dict[Labels, float] | None:
         """For which labels it is true now, each with the number that makes it so.
+
+        None: nobody knows, for it is of a single series, and that is not measured.
 
         `now`, and `began`, when the counters of this process began at 0, are Unix milliseconds. Never raises.
         """
@@ -108,8 +113,12 @@ class Condition:
             # Most are of this shape, and there may be a series for each of ten thousand devices.
             compare, bound = COMPARE[node.sign], node.right
             numbers = _values(node.left, moment)
+            if not numbers and self.single:
+                return None
             return {_merged(labels): value for labels, value in numbers if compare(value, bound)}
         found = _evaluated(node, moment)
+        if not found and self.single:
+            return None
         return {one.labels: one.value for one in found.values() if one.true}
 
 

@@ -393,3 +393,38 @@ def test_what_came_back_and_went_is_remembered_from_then_on():
     assert [one.times for one in after.states] == [1]
     after.run(1)
     assert len(list(after.states)) == 1
+
+
+def test_what_fires_and_can_not_be_measured_goes_on_and_says_so():
+    """Kind: a disk that hangs, and the alert that it is full ends."""
+    watch = Watch(rule("disk_low", "disk_free_percent < 10", 0))
+    watch.measured.numbers["disk_free_percent"] = {(): 5.0}
+    watch.run(2)
+    watch.measured.numbers["disk_free_percent"] = {}
+    changes = watch.states.look(watch.measured, watch.now, 1_000, began=NOW)
+    assert changes.changed == {("disk_low", ())}
+    assert watch.run(7_200) == []
+    (alert,) = watch.states
+    assert (alert.phase, alert.value) == (Phase.FIRING, 5.0)
+    assert alert.summary == "Busy. (It can't be measured now; the value is the last one.)"
+    watch.measured.numbers["disk_free_percent"] = {(): 50.0}
+    assert watch.run(1) == []
+    assert alert.summary == "Busy."
+    assert watch.run(60) == [(59, "over", "disk_low")]
+
+
+def test_what_is_pending_and_can_not_be_measured_does_not_fire():
+    watch = Watch(rule("disk_low", "disk_free_percent < 10", 120))
+    watch.measured.numbers["disk_free_percent"] = {(): 5.0}
+    watch.run(60)
+    watch.measured.numbers["disk_free_percent"] = {}
+    assert watch.run(600) == []
+    assert list(watch.states) == []
+
+
+def test_an_alert_of_a_condition_that_was_changed_is_over_though_the_new_one_is_not_measured():
+    watch = Watch(rule("x", 'service_status == "down"', 0))
+    watch.set("service_status", ai=0.0)
+    watch.run(2)
+    watch.states.use([rule("x", "disk_free_percent < 10", 0)])
+    assert watch.run(60) == [(60, "over", "x")]

@@ -71,8 +71,8 @@ SERVICES = Measured(
         ('service_status{service!="bus",service!="mail",} == "down"', {}),
         ('service_status{service="nowhere"} == "down"', {}),
         ('not service_status{service="nowhere"} == "down"', {}),
-        ("connections > 0", {}),
-        ("not connections > 0", {}),
+        ("connections > 0", None),
+        ("not connections > 0", None),
         (
             'service_status != "up"',
             {labels(service="bus"): 0.0, labels(service="ai"): 0.5, labels(service="mail"): 0.0},
