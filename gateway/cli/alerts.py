@@ -31,6 +31,9 @@ def list_alerts(as_json: Json = False, config: Config = None) -> None:
     What fires is as the running gateway knows it, or as one that is stopped has saved it; `ok` is a rule of
     which nothing fires. A rule fires once for each thing that it finds, as for each service that is down.
 
+    While monitoring.toml has problems they are said, and what fires is listed all the same; the rules and
+    channels are not, for the running gateway goes on with those that it read before.
+
     For example:
 
         gateway-admin alerts list
@@ -39,28 +42,33 @@ def list_alerts(as_json: Json = False, config: Config = None) -> None:
     """
     with answering(as_json=as_json) as answer:
         settings = settings_of(config)
-        monitoring = _monitoring(settings)
-        saved, silences = asyncio.run(_kept(settings))
-        known = _known(settings)
-        states = saved if known is None else known
+        monitoring, problems = _monitoring_or_problems(settings)
+        states, silences = _states_and_silences(settings)
         active = [one for one in silences if one.until > _now()]
         alerts = [_shown(one, active) for one in states if one.phase != "over"]
+        rules, channels = (monitoring.rules, monitoring.channels) if monitoring else ((), ())
+        empty = (
+            "No rule is in force: monitoring.toml switches all of them off."
+            if monitoring
+            else "Nothing fires."
+        )
         answer.give(
             {
                 "alerts": alerts,
-                "rules": [_rule(one) for one in monitoring.rules],
-                "channels": [_channel(one) for one in monitoring.channels],
+                "rules": [_rule(one) for one in rules],
+                "channels": [_channel(one) for one in channels],
                 "silences": [_silence(one) for one in active],
+                "problems": problems,
             },
             *table(
                 _HEADINGS,
-                _rows(alerts, monitoring.rules),
+                _rows(alerts, rules),
                 state=0,
                 colour=lambda state: _COLOURS.get(state, ""),
-                empty="No rule is in force: monitoring.toml switches all of them off.",
+                empty=empty,
             ),
             *(f"silence {one.silence_id} until {utc_text(one.until)}: {_of(one)}" for one in active),
-            _reach(monitoring.channels),
+            *([_reach(channels)] if monitoring else []),
         )
 
 
@@ -122,7 +130,8 @@ def silence(
 
     Of the end of an alert people are notified if they were of its beginning, silenced or not. A running
     gateway follows within a second.
-    Exit code 2: no rule has this name.
+    Exit code 2: no rule has this name. While monitoring.toml has problems shipped rules may be silenced, and
+    those of which there are alerts.
 
     For example:
 
@@ -136,16 +145,19 @@ def silence(
         settings = settings_of(config)
         if (rule is not None) == everything:
             raise wrong_usage("give the name of an alert, or --all")
-        rules = [one.name for one in _monitoring(settings).rules]
+        monitoring, problems = _monitoring_or_problems(settings)
+        rules = _names_of_rules(settings, monitoring)
         if rule is not None and rule not in rules:
-            raise wrong_usage(f"no rule is called {rule!r}; in force are: {', '.join(sorted(rules))}")
+            which = "in force" if monitoring else "known"
+            raise wrong_usage(f"no rule is called {rule!r}; {which} are: {', '.join(sorted(rules))}")
         seconds = seconds_of("--for", time, such_as="2h")
         if seconds > seconds_of("--for", _LONGEST):
             raise wrong_usage(
                 f"--for {time} is longer than {_LONGEST}: switch the rule off in monitoring.toml"
             )
         made = asyncio.run(_begin(settings, rule or "", _labels(label or []), seconds, comment))
-        answer.give(_silence(made), f"Silence {made.silence_id} until {utc_text(made.until)}: {_of(made)}.")
+        value = {**_silence(made), "problems": problems}
+        answer.give(value, f"Silence {made.silence_id} until {utc_text(made.until)}: {_of(made)}.")
 
 
 def unsilence(
@@ -174,6 +186,35 @@ def _monitoring(settings: Settings) -> Monitoring:
     from gateway.config.monitoring import load_monitoring
 
     return load_monitoring(settings.monitoring_path)
+
+
+def _monitoring_or_problems(settings: Settings) -> tuple[Monitoring | None, list[str]]:
+    """What monitoring.toml says; None if it has problems, which are remarked on: a gateway may run."""
+    from gateway.config.monitoring import MonitoringError
+
+    try:
+        return _monitoring(settings), []
+    except MonitoringError as error:
+        remark("monitoring.toml has problems; a running gateway goes on with the rules that it read before")
+        for problem in error.problems:
+            remark(problem)
+        return None, list(error.problems)
+
+
+def _names_of_rules(settings: Settings, monitoring: Monitoring | None) -> set[str]:
+    """The rules that may be silenced."""
+    if monitoring:
+        return {one.name for one in monitoring.rules}
+    from gateway.alerts.shipped_rules import SHIPPED
+
+    states, _ = _states_and_silences(settings)
+    return {one.name for one in SHIPPED} | {one.rule for one in states}
+
+
+def _states_and_silences(settings: Settings) -> tuple[list[AlertRow], list[Silence]]:
+    saved, silences = asyncio.run(_kept(settings))
+    known = _known(settings)
+    return saved if known is None else known, silences
 
 
 def _known(settings: Settings) -> list[AlertRow] | None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.gateway import Gateway
+
+from gateway.store import open_store
+from gateway.store.alerts import AlertRow
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +75,48 @@ def test_what_can_not_be_done_is_told_in_words(gateway: Gateway, words: list[str
     assert said in done.stderr
 
 
-def test_a_file_with_problems_is_told_with_all_of_them(gateway: Gateway):
+@pytest.fixture
+def broken(gateway: Gateway) -> Iterator[Gateway]:
+    """It has saved that an alert fires, and its file has problems."""
+    at = time.time_ns() // 1_000_000
+    row = AlertRow("old_rule", '[["service", "bus"]]', "firing", "critical", "No bus.", at, at, 0.0, 1, True)
+
+    async def save(changed: list[AlertRow], gone: list[tuple[str, str]]) -> None:
+        store = await open_store(f"sqlite:///{gateway.folder}/data/gateway.db")
+        await store.alerts.save(changed, gone, [], [])
+        await store.close()
+
+    asyncio.run(save([row], []))
     path = Path(gateway.folder / "monitoring.toml")
     path.write_text("x = 1\ny = 2\n")
-    try:
-        done = gateway.admin("alerts", "list", check=False)
-        assert done.returncode == 1
+    yield gateway
+    path.unlink()
+    asyncio.run(save([], [(row.rule, row.labels)]))
+
+
+def test_a_file_with_problems_hides_nothing_that_fires(broken: Gateway):
+    done = broken.admin("alerts", "list")
+    assert "firing\tcritical\told_rule\tservice bus" in done.stdout
+    assert "no channel" not in done.stdout, "which channels the running gateway has the file does not say"
+    assert "monitoring.toml:1: unknown key" in done.stderr
+    assert "monitoring.toml:2: unknown key" in done.stderr
+    listed = json.loads(broken.admin("alerts", "list", "--json").stdout)
+    assert [one["alert"] for one in listed["alerts"]] == ["old_rule"]
+    assert len(listed["problems"]) == 2
+
+
+def test_a_file_with_problems_keeps_nobody_from_silencing(broken: Gateway):
+    for name in ("old_rule", "disk_low"):
+        done = broken.admin("alerts", "silence", name, "--for", "1m", "--json")
+        made = json.loads(done.stdout)
+        assert (made["alert"], len(made["problems"])) == (name, 2)
         assert "monitoring.toml:1: unknown key" in done.stderr
-        assert "monitoring.toml:2: unknown key" in done.stderr
-    finally:
-        path.unlink()
+        broken.admin("alerts", "unsilence", made["id"])
+    for name in ("", "disk_lwo"):
+        assert broken.admin("alerts", "silence", name, check=False).returncode == 2
+
+
+def test_a_file_with_problems_has_no_channel_to_be_tried(broken: Gateway):
+    done = broken.admin("alerts", "test", check=False)
+    assert done.returncode == 1
+    assert "monitoring.toml:1: unknown key" in done.stderr
