@@ -27,9 +27,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from gateway.admin.audit_events import record
+from gateway.admin.audit_events import announced
 from gateway.admin.errors import Refused
-from gateway.connection.audit_vocabulary import saved_all
+from gateway.connection.audit_vocabulary import begun_key_change, saved_all
 from gateway.keys.key_backup import export_keys
 from gateway.keys.sealed_stream import SealingWriter
 from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
@@ -77,13 +77,15 @@ def certificate_files(settings: Settings) -> dict[str, Path]:
 async def back_up(
     store: Store, settings: Settings, passphrase: bytes, target: BinaryIO, *, actor: str
 ) -> Saved:
-    """Write all of it to `target`, and the audit event once it is there. A running gateway goes on meanwhile.
+    """Write all of it to `target`, if the audit has an event of that. A running gateway goes on meanwhile.
 
     Raises StoreError, KeyFileError, OSError, Refused.
     """
-    saved = await asyncio.to_thread(_write, settings, passphrase, target, len(await store.devices.read()))
-    async with store.transaction() as tx:
-        await record(tx, saved_all(), actor=actor)
+    count = len(await store.devices.read())
+    begun = begun_key_change("all keys, devices and the policy to be exported to a backup")
+    async with announced(store, begun, actor=actor) as done:
+        saved = await asyncio.to_thread(_write, settings, passphrase, target, count)
+        done.append(saved_all())
     return saved
 
 

@@ -12,8 +12,8 @@ A backup is the past, and the past knows nothing of what was decided since. So:
 - Every token issued before the restore is revoked either way (`token_epoch`).
 
 All of it is read, checked and decrypted before anything is changed, and what this machine has is first copied
-aside, to a folder in the data folder. The gateway must not run meanwhile. If a restore is killed in the
-middle, run it again.
+aside, to a folder in the data folder. A store that can be opened keeps the event that a restore begins. The
+gateway must not run meanwhile. If a restore is killed in the middle, run it again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from gateway.admin.audit_events import record
+from gateway.admin.audit_events import announced, record
 from gateway.admin.backup import (
     CERTIFICATES,
     FILE_MAX,
@@ -46,7 +46,7 @@ from gateway.admin.backup import (
     policy_files,
 )
 from gateway.admin.errors import Refused
-from gateway.connection.audit_vocabulary import restored_all
+from gateway.connection.audit_vocabulary import begun_key_change, restored_all
 from gateway.keys.key_backup import Imported, import_keys, is_of_another_gateway
 from gateway.keys.sealed_stream import OpeningReader, StreamNotOpened
 from gateway.system.atomic_files import put_file
@@ -54,6 +54,7 @@ from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.store import Store
     from gateway.store.restore_merge import Merged
 
 _DAMAGED = "the file is damaged: give another one"
@@ -168,56 +169,70 @@ async def restore(
         _write_files(policy, backup.below(POLICY))
         load_policy(policy, reserved=settings.service_topic_prefix)
         backup_store = open_blocking_store(f"sqlite:///{backup.store}")
+        store: Store | None = None
         try:
             devices = await backup_store.devices.read()
             state = await _store_state(settings, backup.files[KEYS], passphrase)
-            in_use = state is _StoreState.IN_USE
             aside = _copy_aside(settings, state)
-            if state is _StoreState.NEW:
-                _remove_first_start_keys(settings)
-            sealing, signing = settings.encryption_key_path, settings.signing_key_path
-            for path in {sealing.parent, signing.parent}:
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            keys = import_keys(backup.files[KEYS], passphrase, sealing, signing, settings.encryption_key)
-            done = Restored(
-                backup.at,
-                backup.node,
-                history_unknown=not in_use,
-                keys=keys,
-                aside=aside,
-                devices=[device.device_id for device in devices],
-                audit_checkpoint=backup.audit_checkpoint,
-            )
-            done.kept_files = _restore_certificates(settings, backup.below(CERTIFICATES))
-            done.policy_folder = _restore_policy(settings, backup.below(POLICY))
-            if in_use:
+            if state in {_StoreState.NEW, _StoreState.IN_USE}:
                 store = open_blocking_store(settings.database_url)
-                try:
+            begun = begun_key_change(f"to be restored from a backup: {_origin(backup)}")
+            async with announced(store, begun, actor=actor):
+                done = _bring_back_files(settings, backup, passphrase, state, aside)
+                done.devices = [device.device_id for device in devices]
+                if store is not None and state is _StoreState.IN_USE:
                     async with store.transaction() as tx:
                         done.merged = await tx.restored.merge(devices)
-                        await record(tx, restored_all(_summary(done)), actor=actor)
-                finally:
-                    await store.close()
-            else:
-                async with backup_store.transaction() as tx:
-                    await tx.restored.begin_anew(enabled=enable_devices)
-                    await record(tx, restored_all(_summary(done)), actor=actor)
+                        await record(tx, restored_all(_summary(backup, done)), actor=actor)
+                else:
+                    async with backup_store.transaction() as tx:
+                        await tx.restored.begin_anew(enabled=enable_devices)
+                        await record(tx, restored_all(_summary(backup, done)), actor=actor)
         finally:
             await backup_store.close()
-        if not in_use:
+            if store is not None:
+                await store.close()
+        if done.history_unknown:
             _put_in_place(backup.store, settings.database_path)
         _give_to_owner(settings, folder)
     return done
 
 
-def _summary(done: Restored) -> str:
+def _bring_back_files(
+    settings: Settings, backup: _Unpacked, passphrase: bytes, state: _StoreState, aside: Path | None
+) -> Restored:
+    """Bring back keys, certificates and policy. Raises KeyFileError, OSError."""
+    if state is _StoreState.NEW:
+        _remove_first_start_keys(settings)
+    sealing, signing = settings.encryption_key_path, settings.signing_key_path
+    for path in {sealing.parent, signing.parent}:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = import_keys(backup.files[KEYS], passphrase, sealing, signing, settings.encryption_key)
+    done = Restored(
+        backup.at,
+        backup.node,
+        history_unknown=state is not _StoreState.IN_USE,
+        keys=keys,
+        aside=aside,
+        audit_checkpoint=backup.audit_checkpoint,
+    )
+    done.kept_files = _restore_certificates(settings, backup.below(CERTIFICATES))
+    done.policy_folder = _restore_policy(settings, backup.below(POLICY))
+    return done
+
+
+def _origin(backup: _Unpacked) -> str:
+    return f"of {utc_text(backup.at)}, made on {backup.node}"
+
+
+def _summary(backup: _Unpacked, done: Restored) -> str:
     where = (
         "the changes since then are not known here"
         if done.history_unknown
         else "merged with the store in use"
     )
     trail = f"; the audit trail was at {done.audit_checkpoint}" if done.audit_checkpoint else ""
-    return f"of {utc_text(done.at)}, made on {done.node}; {len(done.devices)} devices; {where}{trail}"
+    return f"{_origin(backup)}; {len(done.devices)} devices; {where}{trail}"
 
 
 async def _store_state(settings: Settings, keys: bytes, passphrase: bytes) -> _StoreState:

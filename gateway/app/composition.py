@@ -138,12 +138,12 @@ class Gateway:
         """Whether it stops because a part of it failed."""
         return self._parts.failed
 
-    async def start(self, made: Sequence[str]) -> None:
-        """Open everything, the port for devices last; `made` is from `prepare`. Raises StartError."""
+    async def start(self) -> None:
+        """Open everything, the port for devices last. Raises StartError."""
         settings, context = self._settings, self._context
         certificates = CertificateFollower(settings)  # before the files are read
         monitoring = MonitoringFollower(settings)
-        core = await self._open_core(made)
+        core = await self._open_core()
         certificates.report = core.auditing.report
         keys = KeyFollower(
             settings, context, core.tokens, core.store, core.audit, signing_changed=core.updates.keys_changed
@@ -291,7 +291,7 @@ class Gateway:
         """Close everything, in the reverse order."""
         await self._parts.stop()
 
-    async def _open_core(self, made: Sequence[str]) -> _Core:
+    async def _open_core(self) -> _Core:
         settings, context, parts, saves = self._settings, self._context, self._parts, self._saves
         try:
             store, directory = await self._open_store()
@@ -321,7 +321,7 @@ class Gateway:
             self._authority.report = auditing.report
         parts.begin()
         parts.keep(saves.run())
-        auditing.begin(parts, settings, made)
+        auditing.begin(parts, settings)
         handler = RequestHandler(
             context, bearer_cache, token_issuer, directory, prefix=settings.service_topic_prefix
         )

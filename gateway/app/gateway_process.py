@@ -53,7 +53,7 @@ async def _serve(settings: Settings) -> bool:
         sealing, signing = read_keys(settings)
         gateway = Gateway(settings, policy, sealing, signing, signals)
         try:
-            await gateway.start(made)
+            await gateway.start()
             gateway.print_banner(made)
             notify("READY=1")
             gateway.feed_watchdog(watchdog_seconds())

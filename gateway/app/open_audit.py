@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -16,9 +16,7 @@ from gateway.config import Settings
 from gateway.connection.audit_vocabulary import (
     HOUSE,
     Report,
-    changed_certificate,
     changed_gateway,
-    changed_key,
 )
 from gateway.connection.process_context import Context
 from gateway.observe.audit_dispatch import Audit, AuditEvent, AuditLog, Consumer
@@ -46,20 +44,14 @@ class AuditParts:
     admissions: Rounds
     """When successful logins, which the audit collects for a moment, are handed on."""
 
-    def begin(self, parts: RunningParts, settings: Settings, made: Sequence[str]) -> None:
-        """Write from now on, first that the gateway starts, and what was `made` for it."""
+    def begin(self, parts: RunningParts, settings: Settings) -> None:
+        """Write from now on, first that the gateway starts."""
         parts.keep(self.trail.run())
         # Not by the trail: its disk may hang.
         parts.keep(self._hand_on_admissions())
         parts.keep(every(_REPORT_SECONDS, self.log.log_left_out))
         release = version("mqtt-security-gateway")
         self.report(changed_gateway(f"{release} starts as node {settings.gateway_node}"))
-        for kind, path in (("sealing", settings.encryption_key_path), ("signing", settings.signing_key_path)):
-            if str(path) in made:
-                self.report(changed_key(f"the first {kind} key made"))
-        for name in made:
-            if name.endswith(".crt"):
-                self.report(changed_certificate(f"{name} made"))
 
     async def _hand_on_admissions(self) -> None:
         """Do so soon after the first was collected, for ever."""

@@ -11,11 +11,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
+from gateway.admin.audit_events import announced, record
 from gateway.auth.signing_keys import SigningKeys
 from gateway.config import Settings
 from gateway.config.file_checks import file_problems
 from gateway.config.monitoring import MonitoringError, load_monitoring
+from gateway.connection.audit_vocabulary import (
+    begun_certificate_change,
+    begun_key_change,
+    changed_certificate,
+    changed_key,
+)
 from gateway.keys.key_files import (
     KeyFileError,
     ensure_audit_file,
@@ -26,7 +34,7 @@ from gateway.keys.key_files import (
     read_signing_file,
 )
 from gateway.keys.key_ring import Key
-from gateway.pki.ecdsa_and_rsa_choice import KeyType
+from gateway.pki.ecdsa_and_rsa_choice import KeyType, rsa_twin
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 from gateway.policy.engine.policy import Policy
 from gateway.policy.files.loader import PolicyError, load_policy
@@ -138,40 +146,90 @@ async def lost_keys(settings: Settings, store: Store) -> list[str]:
     return lost
 
 
-async def prepare(settings: Settings, sans: Sequence[str], key_type: KeyType = KeyType.ECDSA) -> list[str]:
-    """Make what a gateway needs and is not there: store, keys, certificates.
+async def prepare(
+    settings: Settings,
+    sans: Sequence[str],
+    key_type: KeyType = KeyType.ECDSA,
+    *,
+    actor: str = "gateway",
+) -> list[str]:
+    """Make what a gateway needs and is not there: store, certificates, keys.
 
-    Return the paths of what was made.
+    The store is first, for it keeps the events of `actor` that announce the rest. Return the paths of what
+    was made.
 
     `sans` are more names for the server certificate (subject alternative names). Raises StartError; touches
     nothing that exists.
     """
     made: list[str] = []
     had_store = settings.database_path.exists()
-    wrapping = settings.encryption_key
     try:
-        if settings.tls_enabled:
-            pair = ensure_server_certificate(
-                settings.tls_cert_path, settings.tls_key_path, names=sans, key_type=key_type
-            )
-            made += [str(path) for path in pair]
         store = await open_store(settings.database_url)
         try:
             if lost := await lost_keys(settings, store):
                 raise StartError(lost)
+            if not had_store:
+                made.append(str(settings.database_path))
+                await _record_found_keys(settings, store, actor)
+            if settings.tls_enabled:
+                made += await _make_certificates(settings, sans, key_type, store, actor)
+            made += await _make_keys(settings, store, actor)
         finally:
             await store.close()
-        if not had_store:
-            made.append(str(settings.database_path))
-        if ensure_sealing_file(settings.encryption_key_path, wrapping):
-            made.append(str(settings.encryption_key_path))
-        if settings.jwt_secret is None and ensure_signing_file(settings.signing_key_path, wrapping):
-            made.append(str(settings.signing_key_path))
-        if ensure_audit_file(settings.audit_key_path, wrapping):
-            made.append(str(settings.audit_key_path))
     except (PkiError, StoreError, KeyFileError) as error:
         raise StartError([str(error)]) from error
     return made
+
+
+def _key_files(settings: Settings) -> dict[str, Path]:
+    files = {"sealing": settings.encryption_key_path, "signing": settings.signing_key_path}
+    if settings.jwt_secret is not None:
+        del files["signing"]
+    return files | {"audit": settings.audit_key_path}
+
+
+async def _record_found_keys(settings: Settings, store: Store, actor: str) -> None:
+    """Record which keys a new store finds: there was none when they were imported, or it was taken away."""
+    found = [name for name, path in _key_files(settings).items() if _is_there(path)]
+    if found:
+        async with store.transaction() as tx:
+            await record(
+                tx, changed_key(f"a new store was made beside keys: {', '.join(found)}"), actor=actor
+            )
+
+
+async def _make_certificates(
+    settings: Settings, sans: Sequence[str], key_type: KeyType, store: Store, actor: str
+) -> list[str]:
+    pair = [settings.tls_cert_path, settings.tls_key_path]
+    wanted = [*pair, *map(rsa_twin, pair)] if key_type is KeyType.BOTH else pair
+    missing = [str(path) for path in wanted if not _is_there(path)]
+    if not missing:
+        return []
+    begun = begun_certificate_change(f"{', '.join(missing)} to be made, and a CA if there is none")
+    async with announced(store, begun, actor=actor) as done:
+        made = ensure_server_certificate(*pair, names=sans, key_type=key_type)
+        done += [changed_certificate(f"{path} made") for path in made if path.suffix == ".crt"]
+    return [str(path) for path in made]
+
+
+async def _make_keys(settings: Settings, store: Store, actor: str) -> list[str]:
+    ensure = {"sealing": ensure_sealing_file, "signing": ensure_signing_file, "audit": ensure_audit_file}
+    made = []
+    for name, path in _key_files(settings).items():
+        if _is_there(path):
+            continue
+        begun = begun_key_change(f"the first {name} key to be made")
+        async with announced(store, begun, actor=actor) as done:
+            if ensure[name](path, settings.encryption_key):
+                made.append(str(path))
+                done.append(changed_key(f"the first {name} key made"))
+    return made
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, as far as can be seen: whoever makes it says what keeps us out."""
+    return os.access(path, os.F_OK)
 
 
 def read_keys(settings: Settings) -> tuple[list[Key], SigningKeys]:

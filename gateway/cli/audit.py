@@ -29,7 +29,9 @@ OfKind = Annotated[
 ]
 WithOutcome = Annotated[
     str | None,
-    typer.Option("--outcome", metavar="OUTCOME", help="Only with this outcome: done, refused, failed."),
+    typer.Option(
+        "--outcome", metavar="OUTCOME", help="Only with this outcome: begun, done, refused, failed."
+    ),
 ]
 _SPAN = re.compile(r"[0-9]{1,6}[smhd]")
 _LOOK_SECONDS = 0.3

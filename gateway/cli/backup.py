@@ -38,7 +38,8 @@ def backup(
     """Write the whole gateway to a file that a passphrase protects: devices, keys, certificates, policy.
 
     The gateway goes on running. Settings are not in it, so keep ENCRYPTION_KEY and JWT_SECRET, if you use
-    them, apart. Exit code 1: the file exists already, or something can't be read.
+    them, apart. Exit code 1: the file exists already, something can't be read, or no audit event of it can be
+    kept.
 
     For example:
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gateway.cli.output import Json, answering, remark
-from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
-from gateway.keys.key_kinds import KeyKind
+from gateway.cli.settings_policy_store import Config, actor, settings_of
 from gateway.pki.ecdsa_and_rsa_choice import KeyType, rsa_twin
-
-if TYPE_CHECKING:
-    from gateway.config import Settings
 
 
 def init(
@@ -47,6 +42,8 @@ def init(
         gateway-admin init --san gateway.example.org --san 192.0.2.7
     """
     with answering(as_json=as_json) as answer:
+        from gateway.app.startup_preparation import prepare
+
         settings = settings_of(config)
         certificate = settings.tls_cert_path
         wanted = [settings.database_path, settings.encryption_key_path]
@@ -60,7 +57,7 @@ def init(
                 wanted += [certificate.with_name("ca-rsa.crt"), certificate.with_name("ca-rsa.key")]
                 wanted += [rsa_twin(certificate), rsa_twin(settings.tls_key_path)]
         present = [str(path) for path in wanted if path.exists()]
-        made = asyncio.run(_make(settings, san or [], key_type))
+        made = asyncio.run(prepare(settings, san or [], key_type, actor=actor()))
         answer.give(
             {"made": made, "present": present, "next": ["gateway check", "gateway run"] if made else []},
             *(f"made     {thing}" for thing in made),
@@ -71,19 +68,3 @@ def init(
             remark(
                 f"{certificate} was there and keeps its names; remove it and its key to have a new one made"
             )
-
-
-async def _make(settings: Settings, sans: Sequence[str], key_type: KeyType) -> list[str]:
-    from gateway.admin.certificates_made_event import record_made
-    from gateway.admin.keys import path_of, record_first_made
-    from gateway.app.startup_preparation import prepare
-
-    made = await prepare(settings, sans, key_type)
-    async with store_of(settings) as store:
-        for kind in KeyKind:
-            if str(path_of(settings, kind)) in made:
-                await record_first_made(store, kind, actor=actor())
-        for path in made:
-            if path.endswith(".crt"):
-                await record_made(store, path, actor=actor())
-    return made

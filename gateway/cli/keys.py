@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.output import Json, answering, json_time, remark
-from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any
+from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any, store_of
 from gateway.cli.stdin import Yes, demand_yes
 from gateway.cli.tables import table
-from gateway.cli.unrecorded_key_changes import make_change
 from gateway.keys.key_kinds import KeyKind
 from gateway.system.utc_text import utc_text
 
@@ -76,7 +75,7 @@ def rotate(
         from gateway.admin import keys
 
         settings = settings_of(config)
-        key, before = make_change(keys.rotate(store_if_any(settings), settings, kind, actor=actor()))
+        key, before = asyncio.run(keys.rotate(store_of(settings), settings, kind, actor=actor()))
         if before is None:
             then = "there was none, and tokens that were signed before are refused"
         elif kind is KeyKind.SEALING:
@@ -115,7 +114,7 @@ def destroy(
         kind, state = keys.to_destroy(settings, key_id)
         if state is not KeyState.DESTROYED and not yes:
             demand_yes(_question(settings, kind, key_id), f"{key_id} was not destroyed")
-        make_change(keys.destroy(store_if_any(settings), settings, key_id, actor=actor()))
+        asyncio.run(keys.destroy(store_of(settings), settings, key_id, actor=actor()))
         answer.give(
             {"key_id": key_id, "kind": kind.value, "destroyed": True},
             f"{kind.capitalize()} key {key_id} is destroyed. Backups may hold it still: destroy those too.",

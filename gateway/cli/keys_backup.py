@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.output import Failure, Json, answering
-from gateway.cli.settings_policy_store import Config, actor, settings_of, store_if_any
+from gateway.cli.output import Failure, Json, answering, remark
+from gateway.cli.settings_policy_store import Config, actor, has_store, settings_of, store_if_any, store_of
 from gateway.cli.stdin import read_passphrase
-from gateway.cli.unrecorded_key_changes import make_change
 from gateway.keys.key_kinds import KeyKind
 from gateway.system.bounded_read import read_at_most
 from gateway.system.file_errors import why
@@ -37,7 +37,8 @@ def export(
     """Write all keys to a file that a passphrase protects: the backup.
 
     Keep it apart from the machine, for without the keys nothing that was sealed opens; and keep the
-    passphrase apart from the file. Exit code 1: the file exists already, or the keys can't be read.
+    passphrase apart from the file. Exit code 1: the file exists already, the keys can't be read, or no
+    audit event of it can be kept.
 
     For example:
 
@@ -59,7 +60,7 @@ def export(
             with locked(file.absolute().parent):
                 write_new(file.absolute(), data, mode=0o600)
 
-        make_change(keys.export(store_if_any(settings), settings, passphrase, put, actor=actor()))
+        asyncio.run(keys.export(store_of(settings), settings, passphrase, put, actor=actor()))
         answer.give(
             {"file": str(file)},
             f"All keys are in {file}, protected by the passphrase: keep them apart.",
@@ -96,7 +97,9 @@ def import_(
         if data is None:
             raise Failure(f"{file} is no file of `gateway-admin keys export`: it is too long")
         passphrase = read_passphrase(from_stdin=passphrase_stdin, new=False)
-        found = make_change(keys.import_(store_if_any(settings), settings, data, passphrase, actor=actor()))
+        if not has_store(settings):
+            remark("there is no store yet that keeps an audit event: the first start records what it finds")
+        found = asyncio.run(keys.import_(store_if_any(settings), settings, data, passphrase, actor=actor()))
         answer.give(
             {
                 "added": list(found.added),

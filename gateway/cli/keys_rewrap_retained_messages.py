@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli.output import Failure, Json, answering, remark
 from gateway.cli.progress_bars import progress_bars
-from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_if_any, store_of
-from gateway.cli.unrecorded_key_changes import make_change
+from gateway.cli.settings_policy_store import Config, actor, policy_of, settings_of, store_of
 from gateway.keys.key_kinds import KeyKind
 
 if TYPE_CHECKING:
@@ -39,12 +39,7 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
         gateway-admin keys rotate && gateway-admin keys rewrap
     """
     with answering(as_json=as_json) as answer:
-        from gateway.admin.keys import record_resealed
-
-        settings = settings_of(config)
-        outcome = asyncio.run(_reseal(settings))
-        if outcome.resealed:
-            make_change(record_resealed(store_if_any(settings), outcome.resealed, actor=actor()))
+        outcome = asyncio.run(_reseal(settings_of(config)))
         unreadable = [{"topic": topic, "reason": why} for topic, why in sorted(outcome.unreadable.items())]
         answer.give(
             {
@@ -80,7 +75,7 @@ def rewrap(as_json: Json = False, config: Config = None) -> None:
 
 
 async def _reseal(settings: Settings) -> ResealingOutcome:
-    from gateway.admin.keys import keys_of
+    from gateway.admin.keys import keys_of, reseal
     from gateway.app.vm_clone_detection import SnapshotWatch, random_bytes
     from gateway.bus_client.connect import connect
     from gateway.bus_client.connection import Account, BusConnection, BusError, Handler
@@ -121,13 +116,16 @@ async def _reseal(settings: Settings) -> ResealingOutcome:
                     snapshots.look()
                     bars.update(bar, completed=done, total=total)
 
-                return await reseal_retained(
-                    open_connection,
-                    ring,
-                    policy.sensitive_filters,
-                    end_topic=f"{settings.service_topic_prefix}/rewrap/{uuid.uuid4()}",
-                    progress=progress,
-                )
+                def seal_again() -> Awaitable[ResealingOutcome]:
+                    return reseal_retained(
+                        open_connection,
+                        ring,
+                        policy.sensitive_filters,
+                        end_topic=f"{settings.service_topic_prefix}/rewrap/{uuid.uuid4()}",
+                        progress=progress,
+                    )
+
+                return await reseal(store, seal_again, actor=actor())
         except BusError as error:
             raise Failure(f"the bus at {address}: {error}") from None
         finally:

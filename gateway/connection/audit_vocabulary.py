@@ -56,6 +56,8 @@ class Kind(StrEnum):
 class Outcome(StrEnum):
     """What came of it."""
 
+    BEGUN = auto()
+    """It is about to be done: a later event says what came of it, unless the process was killed meanwhile."""
     DONE = auto()
     REFUSED = auto()
     FAILED = auto()
@@ -238,6 +240,21 @@ def changed_token(what: str) -> Report:
 def changed_key(what: str) -> Report:
     """A key was made, rotated, destroyed, exported or imported."""
     return Report(Kind.KEY, Outcome.DONE, what)
+
+
+def begun_key_change(what: str) -> Report:
+    """What is about to be done to keys, or with them."""
+    return Report(Kind.KEY, Outcome.BEGUN, what)
+
+
+def begun_certificate_change(what: str) -> Report:
+    """What is about to be done to certificates, their keys or a CA."""
+    return Report(Kind.CERTIFICATE, Outcome.BEGUN, what)
+
+
+def failed_change(begun: Report, why: str) -> Report:
+    """What was begun failed, at least in part."""
+    return Report(begun.kind, Outcome.FAILED, f"{begun.reason}: {why}")
 
 
 def saved_all() -> Report:

@@ -168,5 +168,6 @@ class AuditLog:
         self._keep(fields, source)
         if (fields["kind"], fields["outcome"]) == ADMISSION:
             return
-        write = self._log.info if fields["outcome"] is Outcome.DONE else self._log.warning
+        harmless = fields["outcome"] in {Outcome.BEGUN, Outcome.DONE}
+        write = self._log.info if harmless else self._log.warning
         write("audit", **fields)

@@ -30,7 +30,10 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why, in words for administrators. It is never sent to the peer, which may not learn all of it."""
     device: str | None = None
     address: str | None = None
-    """That of the peer, `host:port`; for an administrator, `gateway-admin:name`."""
+    """That of the peer, `host:port`; for an administrator, `gateway-admin:name`.
+
+    For a gateway that makes its own first keys and certificates, `gateway`.
+    """
     connection: str | None = None
     """The id of a device's connection: the same as in the log lines "connected" and "closed"."""
     request_id: str | None = None

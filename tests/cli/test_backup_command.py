@@ -119,7 +119,9 @@ def test_on_the_machine_that_went_on_later_decisions_win(saved):
         assert device.version > between[name].version
     assert key_states(saved) == {"k1": "destroyed", "k2": "active"}
     assert role.read_text() == policy
-    (event,) = saved.noted()
+    begun, event = saved.noted()
+    assert begun["outcome"] == "begun"
+    assert begun["reason"].startswith("to be restored from a backup: of ")
     assert event["reason"].startswith("restored from a backup: of ")
     assert event["reason"].endswith("; the audit trail was at gateway-0123/vm 7 cm9vdA==")
     aside = saved.folder / answer["before"]
@@ -266,6 +268,40 @@ def test_what_is_no_good_changes_nothing(saved):
     assert devices(saved) == before
     assert not list((saved.folder / "data").glob("*restore*")), "nothing is left behind"
     assert not list((saved.folder / "data").glob(".restore*"))
+
+
+def test_without_an_event_no_backup_and_no_restore(saved):
+    """Kind: all keys leave, or change, and the audit trail can't say so."""
+
+    async def fail():
+        store = await open_store(f"sqlite:///{saved.folder}/data/gateway.db")
+        await store.audit_trails.set_fault("attic", "the disk is full")
+        await store.close()
+
+    run(saved, "gateway-admin keys rotate --json")
+    role = saved.folder / "acl" / "roles" / "sensor.toml"
+    role.write_text(role.read_text() + "\n# changed since\n")
+    (saved.folder / "data/keys/signing.key").unlink()
+    saved.noted()
+    asyncio.run(fail())
+    for command in ("backup new", "restore backup --yes"):
+        answer = run(saved, f"gateway-admin {command} {WORDS}", expected=1)
+        assert answer["error"].startswith("nothing was changed, "), command
+        assert answer["error"].endswith("the disk is full"), command
+    assert not list(saved.folder.glob("*new*"))
+    assert key_states(saved) == {"k1": "decrypt-only", "k2": "active"}
+    assert not (saved.folder / "data/keys/signing.key").exists()
+    assert role.read_text().endswith("# changed since\n")
+    assert saved.noted() == []
+
+
+def test_a_backup_is_told_before_and_after(saved):
+    saved.noted()
+    run(saved, f"gateway-admin backup new {WORDS}")
+    assert [(event["outcome"], event["reason"]) for event in saved.noted()] == [
+        ("begun", "all keys, devices and the policy to be exported to a backup"),
+        ("done", "all keys, devices and the policy exported to a backup"),
+    ]
 
 
 def test_a_script_has_to_say_yes_and_a_file_is_not_written_over(saved):

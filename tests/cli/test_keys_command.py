@@ -16,11 +16,12 @@ PASSPHRASE = "planted horse battery staple"
 @pytest.fixture
 def place(place):
     place.shell("gateway-admin init")
-    assert [event["reason"] for event in place.noted()] == [
-        "the first sealing key made",
-        "the first signing key made",
+    assert [event["reason"] for event in place.noted() if event["outcome"] == "done"] == [
         "certs/ca.crt made",
         "certs/server.crt made",
+        "the first sealing key made",
+        "the first signing key made",
+        "the first audit key made",
     ]
     return place
 
@@ -146,33 +147,57 @@ def test_what_was_done_is_noted_without_the_passphrase(place):
     place.shell("gateway-admin keys import backup.json --passphrase-stdin", stdin=PASSPHRASE.encode())
     place.shell("gateway-admin keys list")
     events = place.noted()
-    assert [event["reason"] for event in events] == [
-        "sealing key k2 made, k1 retired",
-        "signing key s2 made, s1 retired",
-        "sealing key k1 destroyed",
-        "all keys exported",
-        "keys imported: k1, k2, s1, s2, a1",
+    assert [(event["outcome"], event["reason"]) for event in events] == [
+        ("begun", "a new sealing key to be made, k1 to be retired"),
+        ("done", "sealing key k2 made, k1 retired"),
+        ("begun", "a new signing key to be made, s1 to be retired"),
+        ("done", "signing key s2 made, s1 retired"),
+        ("begun", "sealing key k1 to be destroyed"),
+        ("done", "sealing key k1 destroyed"),
+        ("begun", "all keys to be exported"),
+        ("done", "all keys exported"),
+        ("begun", "keys of a backup to be imported"),
+        ("done", "keys imported: k1, k2, s1, s2, a1"),
     ]
-    assert {(event["kind"], event["outcome"]) for event in events} == {("key", "done")}
+    assert {event["kind"] for event in events} == {"key"}
     assert "planted" not in json.dumps(events)
 
 
-def test_keys_are_saved_though_the_store_is_lost(place):
-    """On the day when everything fails, the backup of the keys must not fail for the store."""
-    (place.folder / "data/gateway.db").write_bytes(b"rubbish")
-    code, _, err = place.shell(
-        "gateway-admin keys export backup.json --passphrase-stdin", stdin=PASSPHRASE.encode()
-    )
-    assert code == 0
-    assert "note: done, but there is no audit event of it" in err
+def exported(place):
+    return place.shell("gateway-admin keys export backup.json --passphrase-stdin", stdin=PASSPHRASE.encode())
+
+
+@pytest.mark.parametrize("command", ["rotate", "rotate signing", "destroy k1 --yes", "export new.json"])
+@pytest.mark.parametrize("store", ["damaged", "gone"])
+def test_without_a_store_that_keeps_the_event_nothing_is_changed_and_no_key_leaves(place, store, command):
+    place.shell("gateway-admin keys rotate")
+    before, database = keys(place), place.folder / "data/gateway.db"
+    if store == "damaged":
+        database.write_bytes(b"rubbish")
+    else:
+        database.unlink()
+    words = f"gateway-admin keys {command}" + (" --passphrase-stdin" if "export" in command else "")
+    code, _, err = place.shell(words, stdin=PASSPHRASE.encode())
+    assert code == 1
+    assert str(database.relative_to(place.folder)) in err
+    assert keys(place) == before
+    assert not (place.folder / "new.json").exists()
+    assert database.exists() is (store == "damaged"), "a store is not made here"
+
+
+def test_keys_come_back_before_there_is_a_store_and_the_first_start_tells(place):
+    assert exported(place)[0] == 0
     (place.folder / "data/gateway.db").unlink()
     place.shell("rm data/keys/*")
     code, _, err = place.shell(
         "gateway-admin keys import backup.json --passphrase-stdin", stdin=PASSPHRASE.encode()
     )
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.startswith("note: there is no store yet that keeps an audit event")
     assert states(place) == {"k1": "active", "s1": "active"}
     assert not (place.folder / "data/gateway.db").exists(), "a store is not made here"
+    assert place.shell("gateway-admin init")[0] == 0
+    assert place.noted()[0]["reason"] == "a new store was made beside keys: sealing, signing, audit"
 
 
 def test_keys_that_are_wrapped_stay_wrapped(place):

@@ -149,7 +149,7 @@ async def started(settings: Settings, patch: pytest.MonkeyPatch) -> AsyncIterato
     reached: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
     with _logs_as_they_were(), structlog.testing.capture_logs() as lines:
-        await gateway.start([])
+        await gateway.start()
         assert gateway.devices is not None
         tls = ssl.create_default_context(cafile=str(settings.tls_cert_path.with_name("ca.crt")))
         try:

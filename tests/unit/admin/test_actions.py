@@ -21,18 +21,25 @@ import pytest
 from harness.failing_store import taken
 
 from gateway import admin
-from gateway.admin import bus_holdings_count_reset, certificates_made_event, devices, keys, tokens
+from gateway.admin import bus_holdings_count_reset, devices, keys, tokens
 from gateway.admin.audit_events import demand_kept
 from gateway.auth.passwords import hash_secret
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens
 from gateway.connection.bus_holdings import Kind, SavedHoldings
-from gateway.keys.key_files import ensure_sealing_file, ensure_signing_file, read_sealing_file
+from gateway.keys.key_backup import export_keys
+from gateway.keys.key_files import (
+    ensure_sealing_file,
+    ensure_signing_file,
+    read_sealing_file,
+    rotate_sealing,
+)
 from gateway.keys.key_kinds import KeyKind
 from gateway.keys.key_ring import KeyState
 from gateway.policy.files.loader import load_policy
 from gateway.store import EventNotKept, IssuedToken, NewDevice, StoreError, open_store
 from gateway.store.admin_events import AdminEvents
+from gateway.store.audit_trails import AuditTrails
 from gateway.store.device_directory import Directory
 
 ACL = Path(__file__).parents[2] / "cli" / "acl"
@@ -54,6 +61,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "gateway.db"
         self.backup = folder / "backup.json"
+        self.sealed_again = False
         self.settings = SimpleNamespace(
             database_path=self.path,
             encryption_key_path=folder / "keys" / "encryption.key",
@@ -100,6 +108,10 @@ class World:
         """All that the file holds."""
         with closing(sqlite3.connect(self.path)) as file:
             return [line for line in file.iterdump() if events or "admin_events" not in line]
+
+    async def seal_again(self):
+        self.sealed_again = True
+        return SimpleNamespace(resealed=3)
 
     def sealing_keys(self):
         return read_sealing_file(self.settings.encryption_key_path, None)
@@ -163,50 +175,54 @@ def opening(at):
 
 
 async def destroyed(at, store):
-    await keys.rotate(nullcontext(None), at.settings, KeyKind.SEALING, actor=ME)
+    rotate_sealing(at.settings.encryption_key_path, None)
     return await keys.destroy(store, at.settings, "k1", actor=ME)
 
 
 async def imported(at, store):
-    saved = []
-    await keys.export(nullcontext(None), at.settings, PASSPHRASE, saved.append, actor=ME)
+    saved = export_keys(at.settings.encryption_key_path, at.settings.signing_key_path, None, PASSPHRASE)
     at.settings.signing_key_path.unlink()
-    return await keys.import_(store, at.settings, saved[0], PASSPHRASE, actor=ME)
+    return await keys.import_(store, at.settings, saved, PASSPHRASE, actor=ME)
+
+
+async def resealed(at, opening):
+    async with opening as store:
+        return await keys.reseal(store, at.seal_again, actor=ME)
 
 
 ON_FILES = {
     "keys.rotate": (
         lambda at, store: keys.rotate(store, at.settings, KeyKind.SEALING, actor=ME),
+        "a new sealing key to be made, k1 to be retired",
         "sealing key k2 made, k1 retired",
         lambda at: [key.key_id for key in at.sealing_keys()] == ["k1", "k2"],
     ),
     "keys.destroy": (
         destroyed,
+        "sealing key k1 to be destroyed",
         "sealing key k1 destroyed",
         lambda at: at.sealing_keys()[0].state is KeyState.DESTROYED,
     ),
     "keys.export": (
         lambda at, store: keys.export(store, at.settings, PASSPHRASE, at.backup.write_bytes, actor=ME),
+        "all keys to be exported",
         "all keys exported",
         lambda at: at.backup.exists(),
     ),
-    "keys.import_": (imported, "keys imported: s1", lambda at: at.settings.signing_key_path.exists()),
-}
-
-ONLY_RECORDED = {
-    "keys.record_resealed": (
-        lambda at: keys.record_resealed(opening(at), 3, actor=ME),
+    "keys.import_": (
+        imported,
+        "keys of a backup to be imported",
+        "keys imported: s1",
+        lambda at: at.settings.signing_key_path.exists(),
+    ),
+    "keys.reseal": (
+        resealed,
+        "retained messages to be sealed again",
         "3 retained messages sealed again",
-    ),
-    "certificates_made_event.record_made": (
-        lambda at: certificates_made_event.record_made(at.store, "certs/ca.crt", actor=ME),
-        "certs/ca.crt made",
-    ),
-    "keys.record_first_made": (
-        lambda at: keys.record_first_made(at.store, KeyKind.SEALING, actor=ME),
-        "the first sealing key made",
+        lambda at: at.sealed_again,
     ),
 }
+"""What no transaction covers: the call, its event before and after it, and whether it was done."""
 
 ELSEWHERE = {
     "alert_silences.silence": "cli/test_alerts_command.py",
@@ -246,7 +262,7 @@ def actions():
 
 def test_every_action_has_a_case():
     assert sorted(actions()) == sorted(
-        {name.partition(" ")[0] for name in (*IN_ONE_TRANSACTION, *ON_FILES, *ONLY_RECORDED, *ELSEWHERE)}
+        {name.partition(" ")[0] for name in (*IN_ONE_TRANSACTION, *ON_FILES, *ELSEWHERE)}
     )
     for path in ELSEWHERE.values():
         assert (Path(__file__).parents[2] / path).is_file()
@@ -309,35 +325,62 @@ def test_a_process_that_is_killed_between_them_leaves_neither(tmp_path):
         assert file.execute("SELECT * FROM admin_events").fetchall() == []
 
 
-@pytest.mark.parametrize("name", ONLY_RECORDED)
-async def test_what_was_done_elsewhere_is_told(at, name):
-    call, reason = ONLY_RECORDED[name]
-    await call(at)
-    kind = name.split(".")[0].partition("_")[0].removesuffix("s")
-    assert [(one["kind"], one["reason"]) for one in await taken(at.store)] == [(kind, reason)]
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("name", ["keys.rotate", "keys.destroy"])
+async def test_a_process_that_is_killed_at_the_change_of_a_file_leaves_the_event_that_it_began(
+    at, tmp_path, name, moment
+):
+    """Kind: a key that was rotated or destroyed without a trace."""
+    if name == "keys.destroy":
+        rotate_sealing(at.settings.encryption_key_path, None)
+    call = {
+        "keys.rotate": "keys.rotate(nullcontext(store), settings, KeyKind.SEALING, actor='me')",
+        "keys.destroy": "keys.destroy(nullcontext(store), settings, 'k1', actor='me')",
+    }[name]
+    script = (
+        "import asyncio, os, signal, sys\n"
+        "from contextlib import nullcontext\n"
+        "from pathlib import Path\n"
+        "from types import SimpleNamespace\n"
+        "from gateway.admin import keys\n"
+        "from gateway.keys import key_files\n"
+        "from gateway.keys.key_kinds import KeyKind\n"
+        "from gateway.store import open_store\n"
+        "write, moment, folder = key_files.write, sys.argv[1], Path(sys.argv[2])\n"
+        "def killed(*given):\n"
+        "    if moment == 'after':\n"
+        "        write(*given)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "key_files.write = killed\n"
+        "settings = SimpleNamespace(encryption_key_path=folder / 'keys' / 'encryption.key',\n"
+        "                           encryption_key=None)\n"
+        "async def main():\n"
+        "    store = await open_store(f'sqlite:///{folder}/gateway.db')\n"
+        f"    await {call}\n"
+        "asyncio.run(main())\n"
+    )
+    _, begun, _, done = ON_FILES[name]
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", script, moment, tmp_path)
+    assert await child.wait() == -9
+    assert done(at) is (moment == "after")
+    assert [(one["kind"], one["outcome"], one["reason"]) for one in await taken(at.store)] == [
+        ("key", "begun", begun)
+    ]
 
 
 @pytest.mark.parametrize("name", [*IN_ONE_TRANSACTION, *ON_FILES])
 async def test_no_event_no_change(at, name):
-    """While a running gateway can't write its audit trail nothing is changed, keys included."""
+    """While a running gateway can't write its audit trail nothing is changed, and no key leaves it."""
     await at.store.audit_trails.set_fault("node-1", "the disk is full")
     before = at.dump()
     call = (
         IN_ONE_TRANSACTION[name][0](at) if name in IN_ONE_TRANSACTION else ON_FILES[name][0](at, opening(at))
     )
-    if name == "keys.export":
-        assert (await call)[1].endswith("the audit event of it can't be kept: the disk is full")
-        assert at.backup.exists(), "keys are saved on the day when everything fails"
-        return
     with pytest.raises(EventNotKept, match=r"nothing was changed.*the disk is full"):
         await call
     assert at.dump() == before
-    if name == "keys.rotate":
-        assert len(at.sealing_keys()) == 1
-    if name == "keys.destroy":
-        assert KeyState.DESTROYED not in {key.state for key in at.sealing_keys()}
-    if name == "keys.import_":
-        assert not at.settings.signing_key_path.exists()
+    if name in ON_FILES:
+        assert not ON_FILES[name][3](at)
     await at.store.audit_trails.set_fault("node-1", "")
     await demand_kept(at.store)
 
@@ -349,16 +392,20 @@ async def test_a_fault_that_nobody_says_again_does_not_count_for_long(at, monkey
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-async def test_what_changes_files_is_done_and_then_told(at, name):
-    call, reason, done = ON_FILES[name]
-    _, unrecorded = await call(at, opening(at))
-    assert unrecorded == ""
+async def test_what_no_transaction_covers_is_told_before_and_after(at, name):
+    call, begun, reason, done = ON_FILES[name]
+    await call(at, opening(at))
     assert done(at)
-    assert [(one["kind"], one["reason"]) for one in await taken(at.store)] == [("key", reason)]
+    events = await taken(at.store)
+    assert [(one["kind"], one["outcome"], one["reason"]) for one in events] == [
+        ("key", "begun", begun),
+        ("key", "done", reason),
+    ]
+    assert {one["actor"] for one in events} == {ME}
 
 
 @pytest.mark.parametrize("name", ON_FILES)
-async def test_what_was_not_done_is_not_recorded(at, monkeypatch, name):
+async def test_what_fails_is_told_as_that(at, monkeypatch, name):
     def fail(*_):
         raise OSError("no space")
 
@@ -366,9 +413,15 @@ async def test_what_was_not_done_is_not_recorded(at, monkeypatch, name):
         monkeypatch.setattr(f"gateway.keys.key_files.{function}", fail)
     for function in ("export_keys", "import_keys"):
         monkeypatch.setattr(f"gateway.admin.keys.{function}", fail)
+    monkeypatch.setattr(World, "seal_again", fail)
+    call, begun, _, done = ON_FILES[name]
     with pytest.raises(OSError, match="no space"):
-        await ON_FILES[name][0](at, opening(at))
-    assert await taken(at.store) == []
+        await call(at, opening(at))
+    assert not done(at)
+    assert [(one["outcome"], one["reason"]) for one in await taken(at.store)] == [
+        ("begun", begun),
+        ("failed", f"{begun}: no space"),
+    ]
 
 
 @asynccontextmanager
@@ -379,22 +432,57 @@ async def closed():
 
 @pytest.mark.parametrize("when", ["opened", "written"])
 @pytest.mark.parametrize("name", ON_FILES)
-async def test_done_to_files_it_stays_done_and_says_that_nobody_will_tell(at, monkeypatch, name, when):
+async def test_a_store_that_can_not_keep_the_event_lets_nothing_be_changed(at, monkeypatch, name, when):
     async def fail(self, event):
         raise StoreError("it is locked")
 
     monkeypatch.setattr(AdminEvents, "add", fail)
-    call, _, done = ON_FILES[name]
-    _, unrecorded = await call(at, closed() if when == "opened" else opening(at))
-    assert unrecorded == "it is locked"
+    call, *_, done = ON_FILES[name]
+    said = "it is locked" if when == "opened" else "nothing was changed, .*: it is locked"
+    with pytest.raises(StoreError, match=said):
+        await call(at, closed() if when == "opened" else opening(at))
+    assert not done(at)
+
+
+@pytest.mark.parametrize("name", ON_FILES)
+async def test_a_store_that_fails_after_the_change_has_the_event_that_it_began(at, monkeypatch, name):
+    async def add_one(self, event):
+        await add(self, event)
+        monkeypatch.setattr(AdminEvents, "add", fail)
+
+    async def fail(self, event):
+        raise StoreError("it is locked")
+
+    add = AdminEvents.add
+    monkeypatch.setattr(AdminEvents, "add", add_one)
+    call, begun, _, done = ON_FILES[name]
+    with pytest.raises(StoreError, match=r"it is done, but its audit event .* was begun: it is locked"):
+        await call(at, opening(at))
     assert done(at)
+    assert [(one["outcome"], one["reason"]) for one in await taken(at.store)] == [("begun", begun)]
 
 
-async def test_nothing_brought_in_is_nothing_told(at):
-    saved = []
-    await keys.export(nullcontext(None), at.settings, PASSPHRASE, saved.append, actor=ME)
-    found, unrecorded = await keys.import_(closed(), at.settings, saved[0], PASSPHRASE, actor=ME)
-    assert (found.added, unrecorded) == ((), "")
+@pytest.mark.parametrize("name", ON_FILES)
+async def test_a_trail_that_fails_meanwhile_is_told_later_what_came_of_it(at, monkeypatch, name):
+    async def add_and_fail(self, event):
+        await add(self, event)
+        monkeypatch.setattr(AdminEvents, "add", add)
+        await AuditTrails(self._transactions).set_fault("node-1", "the disk is full")
+
+    add = AdminEvents.add
+    monkeypatch.setattr(AdminEvents, "add", add_and_fail)
+    await ON_FILES[name][0](at, opening(at))
+    assert [one["outcome"] for one in await taken(at.store)] == ["begun", "done"]
+
+
+async def test_nothing_brought_in_is_told_too(at):
+    saved = export_keys(at.settings.encryption_key_path, at.settings.signing_key_path, None, PASSPHRASE)
+    found = await keys.import_(opening(at), at.settings, saved, PASSPHRASE, actor=ME)
+    assert found.added == ()
+    assert [one["reason"] for one in await taken(at.store)] == [
+        "keys of a backup to be imported",
+        "keys imported: none was missing",
+    ]
 
 
 async def test_a_token_that_is_refused_is_an_event_too(at):

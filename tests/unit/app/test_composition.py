@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from harness.failing_store import taken
 
 from gateway.app.gateway_process import run
 from gateway.app.startup_preparation import KEYS_GONE, StartError, prepare
@@ -69,6 +71,103 @@ async def test_everything_is_made_once(settings, tmp_path):
     assert set(map(Path, made)) <= {tmp_path / path for path in before}
     assert await prepare(settings(), []) == []
     assert contents(tmp_path) == before
+
+
+async def told(given):
+    """What waits in the store for a gateway to report."""
+    store = await open_store(given.database_url)
+    events = await taken(store)
+    await store.close()
+    return [(one["kind"], one["outcome"], one["reason"]) for one in events]
+
+
+def of_a_first_key(name):
+    return [
+        ("key", "begun", f"the first {name} key to be made"),
+        ("key", "done", f"the first {name} key made"),
+    ]
+
+
+async def test_what_a_first_start_makes_is_told_before_and_after(settings, tmp_path):
+    given, certs = settings(), tmp_path / "certs"
+    await prepare(given, [])
+    assert await told(given) == [
+        (
+            "certificate",
+            "begun",
+            f"{certs}/server.crt, {certs}/server.key to be made, and a CA if there is none",
+        ),
+        ("certificate", "done", f"{certs}/ca.crt made"),
+        ("certificate", "done", f"{certs}/server.crt made"),
+        *of_a_first_key("sealing"),
+        *of_a_first_key("signing"),
+        *of_a_first_key("audit"),
+    ]
+    await prepare(given, [])
+    assert await told(given) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_first_start_that_is_killed_is_told_and_the_next_tells_what_it_makes(
+    settings, tmp_path, moment
+):
+    """Kind: keys that are in use, of which no event tells who made them, or when."""
+    given = settings(tls_enabled=False)
+    script = (
+        "import asyncio, os, signal, sys\n"
+        "from gateway.app.startup_preparation import prepare\n"
+        "from gateway.config import Settings\n"
+        "from gateway.keys import key_files\n"
+        "write = key_files.write\n"
+        "def killed(*given):\n"
+        "    if sys.argv[1] == 'after':\n"
+        "        write(*given)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "key_files.write = killed\n"
+        "asyncio.run(prepare(Settings(gateway_data_dir=sys.argv[2], tls_enabled=False), []))\n"
+    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", script, moment, tmp_path / "data")
+    assert await child.wait() == -9
+    assert given.encryption_key_path.exists() is (moment == "after")
+    assert await told(given) == of_a_first_key("sealing")[:1]
+    await prepare(given, [])
+    assert await told(given) == [
+        *([] if moment == "after" else of_a_first_key("sealing")),
+        *of_a_first_key("signing"),
+        *of_a_first_key("audit"),
+    ]
+
+
+async def test_what_no_event_can_tell_is_not_made(settings, tmp_path):
+    given = settings()
+    store = await open_store(given.database_url)
+    await store.audit_trails.set_fault("node-1", "the disk is full")
+    await store.close()
+    with pytest.raises(StartError, match=r"nothing was changed, .*: the disk is full"):
+        await prepare(given, [])
+    assert not list((tmp_path / "certs").glob("*"))
+    assert not given.encryption_key_path.exists()
+    assert await told(given) == []
+
+
+async def test_what_can_not_be_made_is_told_as_that(settings):
+    given = settings()
+    given.tls_cert_path.parent.mkdir()
+    given.tls_cert_path.touch()
+    with pytest.raises(StartError, match="half there"):
+        await prepare(given, [])
+    (_, begun, _), (kind, failed, why) = await told(given)
+    assert (kind, begun, failed) == ("certificate", "begun", "failed")
+    assert "half there" in why
+
+
+async def test_a_new_store_tells_which_keys_it_finds(settings):
+    """They were imported before there was a store, or the one before it was taken away."""
+    given = settings(tls_enabled=False)
+    await prepare(given, [])
+    given.database_path.unlink()
+    await prepare(given, [])
+    assert await told(given) == [("key", "done", "a new store was made beside keys: sealing, signing, audit")]
 
 
 async def test_without_tls_no_certificate_is_made(settings, tmp_path):

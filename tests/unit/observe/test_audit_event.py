@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.connection import audit_vocabulary
-from gateway.connection.audit_vocabulary import Kind, Origin, Outcome, Source
+from gateway.connection.audit_vocabulary import Kind, Origin, Outcome, Source, begun_key_change
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent, AuditLog
 from gateway.observe.trail_entry import entry_line
@@ -122,6 +122,13 @@ TOLD = [
     ("traced_device", ("why",), {"kind": "device", "outcome": "done"}),
     ("changed_token", ("why",), {"kind": "token", "outcome": "done"}),
     ("changed_key", ("why",), {"kind": "key", "outcome": "done"}),
+    ("begun_key_change", ("why",), {"kind": "key", "outcome": "begun"}),
+    ("begun_certificate_change", ("why",), {"kind": "certificate", "outcome": "begun"}),
+    (
+        "failed_change",
+        (begun_key_change("what"), "why"),
+        {"kind": "key", "outcome": "failed", "reason": "what: why"},
+    ),
     ("changed_silence", ("why",), {"kind": "alert", "outcome": "done"}),
     ("failed_health", ("why",), {"kind": "health", "outcome": "failed"}),
     ("restored_health", ("why",), {"kind": "health", "outcome": "done"}),
@@ -200,7 +207,7 @@ def test_the_line_of_each_report_and_its_entry_in_the_trail(stream, name, said, 
         return
     line = json.loads(stream.getvalue())
     line.pop("ts")
-    level = "info" if fields["outcome"] == "done" else "warning"
+    level = "info" if fields["outcome"] in {"begun", "done"} else "warning"
     assert line == {"level": level, "event": "audit", **told}
 
 
