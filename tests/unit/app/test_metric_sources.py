@@ -16,8 +16,8 @@ from gateway.alerts.shipped_rules import SHIPPED
 from gateway.app.metric_sources import Durations, Measuring
 from gateway.net.tasks import Tasks
 from gateway.observe import health_check_scheduler
-from gateway.observe.health_check_scheduler import Health
 from gateway.observe.external_service_check_definitions import OUR_CHECKS
+from gateway.observe.health_check_scheduler import Health
 from gateway.observe.metric_catalogue import MetricType, catalogue
 from gateway.observe.metrics import collector_registry
 
