@@ -5,12 +5,15 @@ import os
 import pwd
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import typer
 
 from gateway.cli.output import Failure, answering, wrong_usage
 from gateway.config import ConfigError
+from gateway.keys.key_files import empty_file, read_sealing_file, write
+from gateway.keys.key_ring import KeyState
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
@@ -84,13 +87,30 @@ def test_no_command_takes_a_secret_as_an_argument(place):
 
 
 def test_a_full_disk_is_told_with_its_place_and_what_to_do(place):
-    """`keys export` to a disk that takes nothing: here no file may have a byte."""
+    """`keys export` to a disk that takes no more: here no file may be as long as one of that many keys."""
+    assert place.shell("gateway-admin init")[0] == 0
+    path = place.folder / "data/keys/encryption.key"
+    active = read_sealing_file(path, None)[0]
+    retired = [
+        replace(active, key_id=f"k{number}", material=os.urandom(32), state=KeyState.DECRYPT_ONLY)
+        for number in range(2, 5_000)
+    ]
+    write(path, [active, *retired], empty_file(None))
+    code, _, err = place.shell(
+        "ulimit -f 1024; gateway-admin keys export here.keys --passphrase-stdin",
+        stdin=b"a passphrase of length\n",
+    )
+    assert (code, "here.keys can't be written (File too large): raise the limit" in err) == (1, True), err
+
+
+def test_no_key_leaves_to_a_disk_where_no_event_of_it_can_be_kept(place):
     assert place.shell("gateway-admin init")[0] == 0
     code, _, err = place.shell(
         "ulimit -f 0; gateway-admin keys export here.keys --passphrase-stdin",
         stdin=b"a passphrase of length\n",
     )
-    assert (code, "here.keys can't be written (File too large): raise the limit" in err) == (1, True), err
+    assert (code, "data/gateway.db failed" in err) == (1, True), err
+    assert not (place.folder / "here.keys").exists()
 
 
 def plainly(place, command):
