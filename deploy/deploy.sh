@@ -27,6 +27,7 @@ IMAGE=mqtt-security-gateway
 PROJECT=mqtt-gateway
 DATA=${PROJECT}_gateway-data
 BEFORE=${PROJECT}_gateway-data-before
+UNFINISHED=.unfinished-copy # in a volume: what is there is not all, or not yet the data of the image that is kept
 NEEDED_MIB=2048
 PATIENCE=${DEPLOY_PATIENCE:-180} # seconds until the gateway has to be healthy
 action=set-up
@@ -163,6 +164,9 @@ check_files() {
         fail "the users in the containers can't read $hidden" "None of these files is one to hide: chmod -R o+rX acl deploy"
 }
 
+# Of these files, where they are a clone.
+commit() { git rev-parse HEAD 2>/dev/null || true; }
+
 # Whether all that was said is known from before.
 nothing_new() {
     [ "${COMPOSE_FILE:-}" = "$(known COMPOSE_FILE)" ] && [ "${COMPOSE_PROFILES:-}" = "$(known COMPOSE_PROFILES)" ] &&
@@ -202,7 +206,8 @@ start() {
     say "starting; certificates, keys and secrets are made where they are missing ..."
     compose up --detach --remove-orphans || {
         tell_logs
-        fail "the containers did not start" "What docker said stands above, and each container's last lines."
+        say "deploy: the containers did not start: what docker said stands above, and each container's last lines" >&2
+        return 1
     }
     wait_for_health
 }
@@ -230,10 +235,23 @@ self_check() {
     compose exec -T gateway /opt/gateway/bin/python - <deploy/self_check.py
 }
 
-copy_volume() {
-    docker run --rm --network none --user 0:0 --volume "$1:/from:ro" --volume "$2:/to" --entrypoint sh "$IMAGE:latest" \
-        -c 'find /to -mindepth 1 -delete && cp -a /from/. /to/'
+# Prometheus and Grafana, too: they may hold the addresses that are given out anew.
+stop_gateway() {
+    compose stop gateway ${watch:+prometheus grafana} ||
+        fail "the gateway could not be stopped" "What docker said stands above."
 }
+
+in_volumes() { docker run --rm --network none --user 0:0 "$@"; }
+
+is_whole() { in_volumes --volume "$1:/data:ro" --entrypoint test "$IMAGE:latest" ! -e "/data/$UNFINISHED"; }
+
+# What was there goes. The copy counts from `finish_copy` on: whoever is killed before leaves none that looks whole.
+copy_volume() {
+    in_volumes --volume "$1:/from:ro" --volume "$2:/to" --entrypoint sh "$IMAGE:latest" \
+        -c "touch /to/$UNFINISHED && find /to -mindepth 1 ! -path /to/$UNFINISHED -delete && cp -a /from/. /to/ && sync"
+}
+
+finish_copy() { in_volumes --volume "$1:/data" --entrypoint rm "$IMAGE:latest" "/data/$UNFINISHED"; }
 
 say_next() {
     cat <<NEXT
@@ -266,53 +284,82 @@ set_up() {
     [ "$state" != none ] || check_ports
     remember
     build
-    start || fail "the gateway is not healthy after $PATIENCE s" \
-        "Its last lines stand above. Nothing is lost by running this again."
+    [ "$state" = none ] || check_data
+    start || fail "the gateway is not healthy" "Its last lines stand above. Nothing is lost by running this again."
     self_check || fail "it runs, but not as it has to" "See gateway-admin status and the log: docker compose logs gateway"
+    keep DEPLOYED "$(commit)"
     say_next
 }
 
+check_data() {
+    is_whole "$DATA" || fail "the data is not whole: a --rollback was cut off" "Once more: deploy/deploy.sh --rollback"
+}
+
 upgrade() {
+    local running
     check_docker
-    [ -n "$(container)" ] || fail "there is nothing to upgrade" "Set it up first: deploy/deploy.sh"
+    running=$(container)
+    [ -n "$running" ] || fail "there is nothing to upgrade" "Set it up first: deploy/deploy.sh"
+    # Of the container, which keeps its image: `latest` is the new one already where an upgrade was cut off.
+    running=$(docker inspect --format '{{.Image}}' "$running")
     check_disk
     check_clock
     check_files
     remember
-    docker image tag "$IMAGE:latest" "$IMAGE:before" ||
-        fail "the image that runs now can't be kept" "See docker image ls; deploy/deploy.sh without words builds one."
+    check_data
+    compose pull --quiet --ignore-buildable ||
+        fail "the images of the other containers could not be fetched" "What docker said stands above; the network, most often."
     build --pull
     say "keeping a copy of the data as it is now ..."
-    compose stop gateway
-    copy_volume "$DATA" "$BEFORE" || {
-        docker image tag "$IMAGE:before" "$IMAGE:latest"
-        compose start gateway || true
-        fail "the data could not be copied, so nothing was changed" "What docker said stands above; the disk may be full."
+    stop_gateway
+    # The image and the data of before belong together, so the copy counts only when its image has the name.
+    { copy_volume "$DATA" "$BEFORE" && docker image tag "$running" "$IMAGE:before" && finish_copy "$BEFORE"; } || {
+        docker volume rm "$BEFORE" >/dev/null || true
+        docker image tag "$running" "$IMAGE:latest"
+        compose start gateway ${watch:+prometheus grafana} || true
+        fail "the data could not be copied, so nothing was changed" "What docker said stands above; the disk may be full." \
+            "Until an --upgrade is done --rollback has nothing to go back to."
     }
+    keep DEPLOYED_BEFORE "$(known DEPLOYED)"
     if start && self_check; then
+        keep DEPLOYED "$(commit)"
         say "Upgraded. deploy/deploy.sh --rollback goes back; devices and tokens made since would be lost then."
         return
     fi
     say "deploy: the new version does not work; going back ..." >&2
     go_back
     fail "the new version did not become healthy, and the one before runs again" \
-        "Its last lines stand above. No data was lost."
+        "Its last lines stand above. No data was lost. The files here are still the new ones."
 }
 
 go_back() {
+    local before
     docker image inspect "$IMAGE:before" >/dev/null 2>&1 ||
         fail "there is no version before this one" "Only --upgrade keeps one."
-    docker volume inspect "$BEFORE" >/dev/null 2>&1 ||
-        fail "there is no copy of the data of before" "Restore a backup instead: docs/operating.md"
-    compose stop gateway
-    copy_volume "$BEFORE" "$DATA" || fail "the data could not be copied back" "It is whole in the volume $BEFORE."
+    { docker volume inspect "$BEFORE" >/dev/null 2>&1 && is_whole "$BEFORE"; } ||
+        fail "there is no copy of the data of before, or not all of it" "Restore a backup instead: docs/operating.md"
+    before=$(known DEPLOYED_BEFORE)
+    if [ -z "$before" ] || [ "$before" != "$(commit)" ]; then
+        say "deploy: note: acl/ and the files of Compose stay as they are here, and an older gateway may refuse a newer policy" >&2
+    fi
+    stop_gateway
+    { copy_volume "$BEFORE" "$DATA" && finish_copy "$DATA"; } ||
+        fail "the data could not be copied back" "It is whole in the volume $BEFORE."
     docker image tag "$IMAGE:before" "$IMAGE:latest"
-    start || fail "the version before does not become healthy either" "Its last lines stand above."
+    keep DEPLOYED "$before"
+    start || fail "the version before does not become healthy either" \
+        "Its last lines stand above. Its data is back; newer are the files here, acl/ and those of Compose." \
+        "Bring those of then back: first git checkout ${before:-the commit of then}, then deploy/deploy.sh"
 }
 
 rollback() {
+    local running
     check_docker
     remember
+    running=$(docker inspect --format '{{.Image}}' "$(container)" 2>/dev/null || echo none)
+    # A second time would take away what came since the first.
+    [ "$running" != "$(docker image inspect --format '{{.Id}}' "$IMAGE:before" 2>/dev/null)" ] ||
+        fail "the version before is the one that is here" "If it does not run: docker compose up --detach"
     go_back
     self_check || fail "the version before runs, but not as it has to" "See the log: docker compose logs gateway"
     say "Back at the version before, with the data of then."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CHANGES = ("build", "run", "up", "stop", "start", "image tag", "exec")
+CHANGES = ("build", "pull", "run", "up", "stop", "start", "image tag", "exec")
+DATA, BEFORE = "mqtt-gateway_gateway-data", "mqtt-gateway_gateway-data-before"
 
 
 class Host:
@@ -32,6 +34,7 @@ class Host:
         self.state = {
             "calls": [],
             "behaviour": "",
+            "kill at": "",
             "compose": "2.39.1",
             "images": {},
             "sources": "v1",
@@ -129,11 +132,11 @@ def test_what_is_said_later_is_done_then(host):
     host.deploy()
     assert host.state["files"] == "compose.yaml"
     host.deploy("--prod")
-    assert host.changes() == ["build", "up", "exec"]
+    assert host.changes() == ["build", "run", "up", "exec"]
     assert (host.state["files"], host.state["profiles"]) == (PRODUCTION[0], "")
     said = host.deploy("--host", "other.example.org")
     assert "the certificate keeps that name" in said
-    assert host.changes() == ["build", "up", "exec"]
+    assert host.changes() == ["build", "run", "up", "exec"]
 
 
 def test_files_and_profiles_of_the_administrator_stay(host):
@@ -150,7 +153,7 @@ def test_a_container_beside_the_gateway_counts(host, state):
     host.deploy()
     host.state["others"]["bus"] = state
     assert "not healthy" in host.deploy(expected=1)
-    assert host.changes() == ["build", "up"]
+    assert host.changes() == ["build", "run", "up"]
     host.state["others"]["bus"] = "healthy"
     assert "nothing was changed" in host.deploy()
 
@@ -172,27 +175,30 @@ def test_an_upgrade_keeps_the_data_and_can_go_back(host):
     host.deploy()
     host.state["sources"] = "v2"
     host.deploy("--upgrade")
-    assert host.changes() == ["image tag", "build", "stop", "run", "up", "exec"]
+    assert host.changes() == ["run", "pull", "build", "stop", "run", "image tag", "run", "up", "exec"]
     assert host.state["container"] == {"image": "v2", "running": True}
-    data = host.state["volumes"]["mqtt-gateway_gateway-data"]
-    assert data == "of v1, migrated by v1, migrated by v2"
+    assert host.state["volumes"][DATA] == "of v1, migrated by v1, migrated by v2"
     host.deploy("--rollback")
     assert host.state["container"] == {"image": "v1", "running": True}
-    assert "migrated by v2" not in host.state["volumes"]["mqtt-gateway_gateway-data"]
+    assert "migrated by v2" not in host.state["volumes"][DATA]
 
 
-@pytest.mark.parametrize("fault", ["sick", "check fails"])
+@pytest.mark.parametrize("fault", ["sick", "up waits for health", "check fails"])
 def test_an_upgrade_that_does_not_work_goes_back_by_itself(host, fault):
     host.deploy()
     host.state["sources"] = "v2"
-    if fault == "sick":
+    host.state["behaviour"] = fault
+    if fault != "check fails":
         host.state["sick"] = ["v2"]
-    else:
-        host.state["behaviour"] = fault
     said = host.deploy("--upgrade", expected=1)
     assert "the one before runs again" in said
     assert host.state["container"] == {"image": "v1", "running": True}
-    assert "migrated by v2" not in host.state["volumes"]["mqtt-gateway_gateway-data"]
+    assert "migrated by v2" not in host.state["volumes"][DATA]
+
+
+def test_where_no_version_starts_the_last_lines_say_what_to_do(host):
+    host.state |= {"sick": ["v1"], "behaviour": "up waits for health"}
+    assert "Nothing is lost by running this again" in host.deploy(expected=1)
 
 
 def test_an_upgrade_without_a_copy_of_the_data_is_none(host):
@@ -202,6 +208,104 @@ def test_an_upgrade_without_a_copy_of_the_data_is_none(host):
     assert "nothing was changed" in said
     assert host.state["container"] == {"image": "v1", "running": True}
     assert host.state["images"]["latest"] == "v1"
+    assert "the disk may be full" in said
+    assert BEFORE not in host.state["volumes"], "half a copy keeps the disk full"
+
+
+def upgraded(host: Host) -> None:
+    """To v2, and in use for months since."""
+    host.deploy()
+    host.state["sources"] = "v2"
+    host.deploy("--upgrade")
+    host.state["volumes"][DATA] += ", months of v2"
+    host.state["sources"] = "v3"
+
+
+@pytest.mark.parametrize("fault", ["build fails", "pull fails"])
+def test_an_upgrade_that_can_not_be_built_leaves_the_way_back_as_it_was(host, fault):
+    upgraded(host)
+    host.state["behaviour"] = fault
+    host.deploy("--upgrade", expected=1)
+    assert host.state["images"] == {"latest": "v2", "before": "v1"}
+    assert host.state["container"] == {"image": "v2", "running": True}
+    assert host.state["volumes"][BEFORE] == "of v1, migrated by v1"
+
+
+AT = ["pull --quiet", "build --quiet", "stop gateway", "--entrypoint sh", "image tag", "--entrypoint rm"]
+
+
+@pytest.mark.parametrize("at", AT)
+def test_an_upgrade_that_was_killed_is_done_once_more_and_loses_nothing(host, at):
+    upgraded(host)
+    host.state["kill at"] = at
+    host.deploy("--upgrade", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "", "behaviour": ""}
+    host.deploy("--upgrade")
+    assert host.state["container"] == {"image": "v3", "running": True}
+    assert host.state["volumes"][DATA].endswith(", months of v2, migrated by v3")
+    host.deploy("--rollback")
+    assert host.state["container"] == {"image": "v2", "running": True}
+    assert ", months of v2" in host.state["volumes"][DATA]
+    assert "migrated by v3" not in host.state["volumes"][DATA]
+
+
+@pytest.mark.parametrize("at", ["--entrypoint sh", "image tag"])
+def test_from_an_upgrade_that_was_killed_nobody_goes_back_to_data_of_another_version(host, at):
+    upgraded(host)
+    host.state["kill at"] = at
+    host.deploy("--upgrade", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "", "behaviour": ""}
+    host.deploy("--rollback", expected=1)
+    assert ", months of v2" in host.state["volumes"][DATA]
+
+
+def test_a_way_back_that_was_killed_starts_nothing_on_half_of_the_data(host):
+    upgraded(host)
+    host.state["kill at"] = "--entrypoint sh"
+    host.deploy("--rollback", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "", "behaviour": ""}
+    for words in ([], ["--upgrade"]):
+        assert "Once more: deploy/deploy.sh --rollback" in host.deploy(*words, expected=1)
+        assert "up" not in host.changes()
+    host.deploy("--rollback")
+    assert host.state["container"] == {"image": "v1", "running": True}
+    assert host.state["volumes"][DATA] == "of v1, migrated by v1, migrated by v1"
+
+
+def test_going_back_twice_would_take_away_what_came_since(host):
+    upgraded(host)
+    host.deploy("--rollback")
+    host.state["volumes"][DATA] += ", months of v1"
+    assert "the one that is here" in host.deploy("--rollback", expected=1)
+    assert host.state["volumes"][DATA].endswith(", months of v1")
+
+
+def git(host: Host, *words: str) -> str:
+    names = [f"{word}={value}" for word, value in (("user.name", "x"), ("user.email", "x@example.org"))]
+    options = [option for name in names for option in ("-c", name)]
+    done = subprocess.run(
+        ["git", *options, *words], cwd=host.clone, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def test_going_back_names_the_commit_whose_policy_the_version_before_knows(host):
+    git(host, "init", "--quiet")
+    commits = []
+    for version in ("v1", "v2"):
+        (host.clone / "acl/limits.toml").write_text(f"# of {version}\n")
+        git(host, "add", "acl")
+        git(host, "commit", "--quiet", "--message", version)
+        commits.append(git(host, "rev-parse", "HEAD"))
+        host.state["sources"] = version
+        host.deploy(*(["--upgrade"] if version == "v2" else []))
+    host.state["sick"] = ["v1"]
+    said = host.deploy("--rollback", expected=1)
+    assert f"first git checkout {commits[0]}, then deploy/deploy.sh" in said
+    git(host, "checkout", "--quiet", commits[0])
+    host.state |= {"sick": [], "sources": "v1"}
+    host.deploy()
+    assert f"DEPLOYED={commits[0]}\n" in (host.clone / ".env").read_text()
 
 
 def test_what_does_not_become_healthy_is_told_with_its_log(host):
