@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -118,7 +119,8 @@ def nginx_as_deployed(folder: Path, devices: int, api: int, look: int, to: tuple
         ("/tmp/nginx.pid", f"{folder}/nginx.pid"),
         ("worker_rlimit_nofile 40000;", ""),
         ("worker_connections 18000", "worker_connections 64"),
-        ("worker_processes auto", "worker_processes 1"),
+        ("worker_processes 2", "worker_processes 1"),
+        ("worker_shutdown_timeout 25s", "worker_shutdown_timeout 1s"),
     ):
         assert there in text, there
         text = text.replace(there, here)
@@ -169,3 +171,21 @@ def test_the_gateway_of_the_stack_behind_its_nginx(stack, tmp_path):
         gateway.kill()
         proxy.terminate()
         proxy.wait(10)
+
+
+def test_an_nginx_that_is_told_to_stop_ends_sessions_that_never_end(tmp_path):
+    """`docker compose restart proxy`: as long as it waits nobody new comes in."""
+    front, api, look = free_port(), free_port(), free_port()
+    with socket.create_server(("127.0.0.1", 0)) as gateway:
+        port = gateway.getsockname()[1]
+        proxy = nginx_as_deployed(tmp_path, front, api, look, (port, port))
+        try:
+            bus.wait_for_port(front, proxy)
+            with socket.create_connection(("127.0.0.1", front), timeout=10) as device:
+                device.sendall(b"here")
+                proxy.send_signal(signal.SIGQUIT)
+                assert proxy.wait(10) == 0
+                assert device.recv(1) == b""
+        finally:
+            proxy.kill()
+            proxy.wait(10)

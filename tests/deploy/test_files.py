@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,8 @@ def test_each_container_has_no_rights_and_an_end(file, name):
     assert "privileged" not in one
     assert one.get("cap_add", []) == (["CHOWN"] if name == "secrets" else [])
     assert one["restart"] == ("no" if name == "secrets" else "unless-stopped")
+    assert one["deploy"]["resources"]["limits"].keys() == {"memory", "pids"}
     if name != "secrets":
-        assert one["deploy"]["resources"]["limits"].keys() == {"memory", "pids"}
         assert one["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
         assert one["stop_grace_period"]
 
@@ -106,6 +107,30 @@ def test_a_set_up_goes_over_to_production():
     assert front["ipam"]["config"]
 
 
+def test_nobody_is_given_the_address_of_another():
+    """Who has no address of its own there gets the first that is free: the gateway's, at a reboot."""
+    production = FILES["compose.prod.yaml"]
+    for name, network in production["networks"].items():
+        for config in (network.get("ipam") or {}).get("config", []):
+            services = production["services"].values()
+            joined = [one["networks"][name] for one in services if name in one.get("networks", {})]
+            addresses = [ip_address(one["ipv4_address"]) for one in joined]
+            assert len(set(addresses)) == len(addresses) >= 2
+            hosts = list(ip_network(config["subnet"]).hosts())
+            assert set(addresses) <= set(hosts[1:]), "the first is the engine's"
+
+
+@pytest.mark.parametrize(("file", "name"), SERVICES)
+def test_no_image_changes_its_great_version_by_itself(file, name):
+    image = service(file, name)["image"]
+    assert not image.startswith("grafana/grafana-oss"), "not updated any more"
+    if "build" in service(file, name):
+        assert service(file, name)["pull_policy"] == "never"
+    else:
+        assert not image.endswith(":latest")
+        assert image.count(":") == 1
+
+
 def seconds(text: str) -> int:
     return int(text.removesuffix("s"))
 
@@ -114,7 +139,17 @@ def test_what_stands_in_front_stops_after_what_stands_behind():
     production, base = FILES["compose.prod.yaml"]["services"], FILES["compose.yaml"]["services"]
     gateway = seconds(base["gateway"]["stop_grace_period"])
     assert gateway > 3 + 8_000 / 500
-    assert seconds(production["proxy"]["stop_grace_period"]) > gateway
+    proxy = seconds(production["proxy"]["stop_grace_period"])
+    assert proxy > gateway
+    nginx = (ROOT / "deploy/nginx/nginx.conf").read_text()
+    ends = re.search(r"^worker_shutdown_timeout (\d+s);$", nginx, re.MULTILINE)
+    assert ends is not None
+    assert 3 + 8_000 / 500 < seconds(ends[1]) < proxy
+
+
+def test_the_proxy_has_no_more_workers_than_its_bounds_are_for():
+    nginx = (ROOT / "deploy/nginx/nginx.conf").read_text()
+    assert re.search(r"^worker_processes [12];$", nginx, re.MULTILINE), "auto: one for each core"
 
 
 def test_every_file_that_is_mounted_is_there():
