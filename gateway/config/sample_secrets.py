@@ -18,27 +18,28 @@ _KNOWN = frozenset(
         "letmein",
         "mosquitto",
         "mqtt",
-        "mqttpassword",
-        "password",
         "passw0rd",
         "public",
         "qwerty",
         "raspberry",
-        "secret",
-        "secretkey",
-        "supersecret",
         "test",
         "testtest",
         "todo",
-        "topsecret",
         "user",
     }
 )
 """Samples as `_plain` makes them."""
+_WORD = (
+    "admin|alicia|api|auth|bridge|broker|bus|client|device|encryption|gateway|jwt|mosquitto|mqtt|my|root|server|super"
+    "|test|the|top|user|very"
+)
+_NAME = "secret|pass(word|wd|phrase)?|token|key"
 _OF_A_PATTERN = re.compile(
     r"[a-z0-9]*(change(me|this|it)|replace(me|this|it)|goeshere|yourown|placeholder)[a-z0-9]*"
     r"|(your|default|example|sample|dummy|insert|enter)[a-z0-9]*(secret|password|passwd|key|token)[a-z0-9]*"
-    r"|(your|default|example|sample|dummy|alicia)(secret|password)?"
+    r"|(your|default|example|sample|dummy)"
+    # Made of nothing but such words. A passphrase has others, too.
+    rf"|({_WORD})*({_NAME})({_WORD}|{_NAME})*"
     r"|x{3,12}"
 )
 _SAMPLE_LENGTH_MAX = 64
@@ -46,7 +47,7 @@ _SAMPLE_LENGTH_MAX = 64
 
 
 def is_sample(text: str) -> bool:
-    """Whether this is a secret of an example: `changeme`, `your_jwt_secret_key`, `alicia_password_2024`."""
+    """Whether this is a secret of an example: `changeme`, `your_jwt_secret_key`, `alicia_mqtt_password`."""
     plain = _plain(text)
     if len(plain) > _SAMPLE_LENGTH_MAX:
         return False

@@ -14,6 +14,13 @@ from gateway.config.sample_secrets import is_sample
 
 SAMPLES = [
     "alicia_password_2024",
+    "alicia_mqtt_password",
+    "super_secret_key",
+    "mysecretpassword",
+    "My-Very-Secret-Token-1",
+    "mqtt_broker_password",
+    "top secret",
+    "secretkey",
     "your_jwt_secret_key",
     "your-256-bit-secret-key-here",
     "your_super_secret_jwt_key",
@@ -42,6 +49,11 @@ FINE = [
     "a passphrase of today's settings",
     "Yours truly, 4 clouds",
     "changelings-at-9",
+    "my secret garden has a gate",
+    "the monkey keeps super tokens",
+    "alicia keys at the piano",
+    "passport to the key of c",
+    "user-friendly mqtt lamps",
 ]
 
 
