@@ -51,7 +51,7 @@ done
 host=${host:-$(hostname -f 2>/dev/null || hostname)}
 [ -z "$DESTDIR" ] || start=
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 fail() {
     printf 'install: %s\n' "$1" >&2
     shift
@@ -130,6 +130,24 @@ SETTINGS
     say "made     /etc/mqtt-gateway/settings"
 }
 
+restart_mosquitto() {
+    local limits=$UNITS/mosquitto.service.d/gateway.conf
+    install -d "$(dirname "$limits")"
+    printf '[Service]\nLimitNOFILE=16384\n' >"$limits"
+    systemctl daemon-reload
+    ! systemctl restart mosquitto || return 0
+    # Whoever uses it has it back, and the next run tries again.
+    rm "$MOSQUITTO/conf.d/gateway.conf" "$limits"
+    systemctl daemon-reload
+    # It has tried too often by now for systemd to let it.
+    systemctl reset-failed mosquitto || true
+    systemctl restart mosquitto ||
+        fail "Mosquitto starts neither with /etc/mosquitto/conf.d/gateway.conf nor without it" \
+            "The file was taken away again. See why: journalctl -u mosquitto -n 40"
+    fail "Mosquitto did not start with /etc/mosquitto/conf.d/gateway.conf, and runs without it again" \
+        "See why: journalctl -u mosquitto -n 40. Another listener on 1883, most often: take that out, then run this again."
+}
+
 serve_the_gateway_alone() {
     local password=$SETTINGS/bus-password
     if [ ! -f "$password" ]; then
@@ -146,13 +164,7 @@ serve_the_gateway_alone() {
     if [ ! -f "$MOSQUITTO/conf.d/gateway.conf" ]; then
         install -m 0644 deploy/conf.d/gateway.conf "$MOSQUITTO/conf.d/gateway.conf"
         say "made     /etc/mosquitto/conf.d/gateway.conf"
-        if [ -n "$start" ]; then
-            install -d /etc/systemd/system/mosquitto.service.d
-            printf '[Service]\nLimitNOFILE=16384\n' >/etc/systemd/system/mosquitto.service.d/gateway.conf
-            systemctl daemon-reload
-            systemctl restart mosquitto ||
-                fail "Mosquitto did not start with it" "See why: journalctl -u mosquitto -n 20. Another listener on 1883, most often."
-        fi
+        [ -z "$start" ] || restart_mosquitto
     fi
     grep -q '^MQTT_USERNAME=' "$SETTINGS/settings" ||
         printf 'MQTT_USERNAME=gateway\nMQTT_PASSWORD_FILE=/etc/mqtt-gateway/bus-password\n' >>"$SETTINGS/settings"
@@ -193,5 +205,7 @@ The gateway is up at $host: devices at mqtts://$host:8883; the CA for them is /v
   journalctl -u mqtt-gateway -f
 NEXT
 else
-    say "Installed, and nothing started: systemctl enable --now mqtt-gateway"
+    say "Installed, and nothing started:"
+    [ -z "$with_mosquitto" ] || say "  systemctl restart mosquitto"
+    say "  gateway-admin init --san $host" "  systemctl enable --now mqtt-gateway"
 fi

@@ -17,9 +17,30 @@ from bench.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class Host:
+    """A clone of the project, and a folder that install.sh takes for the host's; no packages are fetched."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.root, self.clone, self.programs = folder / "root", folder / "clone", folder / "programs"
+        self.environment = environment
+
+    def install(self, *words: str, expected: int = 0) -> str:
+        done = subprocess.run(
+            ["deploy/install.sh", *words, "--host", "mqtt.example.org"],
+            cwd=self.clone,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            umask=0o077,
+        )
+        assert done.returncode == expected, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
 @pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """As --mosquitto --no-start leaves it, but that no packages are fetched."""
+def host(tmp_path: Path) -> Host:
     programs = tmp_path / "programs"
     programs.mkdir()
     python = programs / "python-of-the-host"
@@ -42,33 +63,58 @@ exec {sys.executable} "$@"
     root = tmp_path / "root"
     (root / "etc/mosquitto/conf.d").mkdir(parents=True)
     environment = {
-        "PATH": f"{os.environ['PATH']}:/usr/sbin",
+        "PATH": f"{programs}:{os.environ['PATH']}:/usr/sbin",
         "DESTDIR": str(root),
         "PYTHON": str(python),
         "LC_ALL": "C.UTF-8",
     }
-    words = ["deploy/install.sh", "--mosquitto", "--host", "mqtt.example.org"]
     clone = tmp_path / "clone"
     clone.mkdir()
     for name in ("acl", "deploy", "docs", "requirements"):
         shutil.copytree(ROOT / name, clone / name)
     # As under root's umask on many servers.
     subprocess.run(["chmod", "-R", "go-rwx", clone], check=True)
+    return Host(tmp_path, environment)
+
+
+@pytest.fixture
+def installed(host: Host) -> Path:
+    """As --mosquitto --no-start leaves it."""
     for _ in range(2):
-        done = subprocess.run(
-            words,
-            cwd=clone,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            umask=0o077,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        with (root / "etc/mqtt-gateway/settings").open("a") as settings:
+        said = host.install("--mosquitto")
+        with (host.root / "etc/mqtt-gateway/settings").open("a") as settings:
             settings.write("# the administrator's\n")
-    return root
+    assert "gateway-admin init --san mqtt.example.org" in said
+    assert "systemctl restart mosquitto" in said
+    return host.root
+
+
+@pytest.mark.parametrize("broken", ["with the file", "anyway"])
+def test_a_mosquitto_that_does_not_start_as_the_gateways_runs_as_before(host, broken):
+    """Others use it; and run again it is tried again."""
+    piece = host.root / "etc/mosquitto/conf.d/gateway.conf"
+    calls = host.root / "calls"
+    starts = f"[ ! -e {piece} ]" if broken == "with the file" else "false"
+    systemctl = host.programs / "systemctl"
+    systemctl.write_text(
+        f"""#!/bin/sh
+echo "$*" >>{calls}
+[ "$*" != "restart mosquitto" ] || {starts}
+"""
+    )
+    systemctl.chmod(0o755)
+    script = host.clone / "deploy/install.sh"
+    script.write_text(script.read_text().replace('[ -z "$DESTDIR" ] || start=\n', ""))
+    for _ in range(2):
+        said = host.install("--mosquitto", expected=1)
+        assert "/etc/mosquitto/conf.d/gateway.conf" in said.splitlines()[-2]
+        assert "journalctl -u mosquitto" in said.splitlines()[-1]
+        assert ("runs without it again" in said) == (broken == "with the file")
+        assert not piece.exists()
+        assert not (host.root / "etc/systemd/system/mosquitto.service.d/gateway.conf").exists()
+    done = calls.read_text().splitlines()
+    assert done.count("restart mosquitto") == 4
+    assert done[-3:] == ["daemon-reload", "reset-failed mosquitto", "restart mosquitto"]
 
 
 def self_check(gateway: Gateway) -> subprocess.CompletedProcess[str]:
