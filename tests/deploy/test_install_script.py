@@ -215,6 +215,34 @@ def test_its_commands_run_in_its_folder_and_the_environment_comes_before_its_set
     assert done.stderr == "gateway-admin: sudo takes ACL_PATH away: call this as root (sudo -i)\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("a$b&c", "a$b&c"),
+        ("$(id)`id`", "$(id)`id`"),
+        ("  two words \t", "two words"),
+        ("it's;#fine", "it's;#fine"),
+        ('"a \\"b\\" \\$c \\d " ', 'a "b" $c \\d '),
+        ("'single \\ \"and\" $c'", 'single \\ "and" $c'),
+        ("a\\\\b\\$c\\ ", "a\\b$c "),
+        ("one\\\ntwo", "onetwo"),
+        ("'two\nlines'", "two\nlines"),
+        ("'it'\"'\"'s'", "it's"),
+        ("päss", "päss"),
+        ("", ""),
+    ],
+)
+def test_settings_mean_the_same_for_its_commands_as_for_systemd(command, installed, line, value):
+    """As systemd.exec(5) says of EnvironmentFile, and nothing of it is run as root."""
+    settings = installed / "etc/mqtt-gateway/settings"
+    with settings.open("a") as file:
+        file.write(f"; a comment\\\nexport MQTT_BROKER=other\nMQTT_PASSWORD = {line}\nLAST=1\n")
+    there = installed / "opt/mqtt-gateway/bin/gateway"
+    there.write_text('#!/bin/sh\nprintf "%s|%s|%s" "$MQTT_PASSWORD" "$MQTT_BROKER" "$LAST"\n')
+    done = command("gateway", "check")
+    assert done.stdout == f"{value}|127.0.0.1|1", done.stderr
+
+
 def debian_mosquitto(root: Path, folder: Path) -> tuple[int, subprocess.Popen[bytes]]:
     """As Debian starts it: its own main file, which includes conf.d."""
     port = free_port()
