@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trustme
 from harness import mosquitto as bus
 from harness.gateway import Gateway
 
@@ -302,5 +303,36 @@ def test_the_check_fails_where_the_policy_is_too_wide(tmp_path, mosquitto):
         assert done.returncode == 1
         assert "the policy is too wide" in done.stderr
         assert "deploy-check" not in gateway.admin("device", "list", "--json").stdout
+    finally:
+        gateway.kill()
+
+
+def test_the_check_believes_a_certificate_of_another_pki(tmp_path, mosquitto):
+    gateway = Gateway(tmp_path / "gateway", mosquitto.port)
+    root = trustme.CA()
+    pair = root.create_child_ca().issue_cert("mqtt.example.org")
+    certificate, key = Path(gateway.env["TLS_CERT_PATH"]), Path(gateway.env["TLS_KEY_PATH"])
+    certificate.parent.mkdir()
+    certificate.write_bytes(b"".join(part.bytes() for part in pair.cert_chain_pems))
+    pair.private_key_pem.write_to_path(str(key))
+    key.chmod(0o600)
+    try:
+        gateway.start()
+        done = self_check(gateway)
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        gateway.kill()
+
+
+def test_the_check_does_not_believe_another_certificate(tmp_path, mosquitto):
+    gateway = Gateway(tmp_path / "gateway", mosquitto.port)
+    try:
+        gateway.start()
+        other = tmp_path / "other.crt"
+        trustme.CA().issue_cert("localhost").cert_chain_pems[0].write_to_path(str(other))
+        gateway.env["TLS_CERT_PATH"] = str(other)
+        done = self_check(gateway)
+        assert done.returncode == 1
+        assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
     finally:
         gateway.kill()
