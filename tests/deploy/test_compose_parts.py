@@ -177,15 +177,16 @@ def test_an_nginx_that_is_told_to_stop_ends_sessions_that_never_end(tmp_path):
     """`docker compose restart proxy`: as long as it waits nobody new comes in."""
     front, api, look = free_port(), free_port(), free_port()
     with socket.create_server(("127.0.0.1", 0)) as gateway:
+        gateway.settimeout(20)
         port = gateway.getsockname()[1]
         proxy = nginx_as_deployed(tmp_path, front, api, look, (port, port))
         try:
             bus.wait_for_port(front, proxy)
-            with socket.create_connection(("127.0.0.1", front), timeout=10) as device:
-                device.sendall(b"here")
+            gateway.accept()[0].close()
+            with socket.create_connection(("127.0.0.1", front), timeout=20), gateway.accept()[0] as session:
+                assert session.recv(5) == b"PROXY"
                 proxy.send_signal(signal.SIGQUIT)
-                assert proxy.wait(10) == 0
-                assert device.recv(1) == b""
+                assert proxy.wait(20) == 0
         finally:
             proxy.kill()
             proxy.wait(10)
