@@ -1,7 +1,7 @@
 """Many devices at once: read from a CSV or JSON file, checked as a whole, and added all or none.
 
-Every problem is listed with its line before anything is done. A file has roles, labels, login methods, and
-secrets if devices have them already; else they are made. Must not know where new secrets are written to.
+Every problem is listed with its line before anything is done. A file has roles, labels, login methods,
+whether each is enabled, and secrets if devices have them already; else they are made. Must not know where new secrets are written to.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ DEVICES_MAX = 10_000
 """Devices in one file: a running gateway can take in their changes and events in one look."""
 BYTES_MAX = 8_388_608
 """Bytes of a file."""
-COLUMNS = ("device_id", "roles", "labels", "methods", "secret")
+COLUMNS = ("device_id", "roles", "labels", "methods", "enabled", "secret")
 _THREADS = 2
 """Threads that hash at the same time, with 19 MiB of memory each."""
 _SEPARATOR = ";"
+_ENABLED = {"": True, "true": True, "false": False}
+"""What a cell of CSV says, in any case, for spreadsheets write TRUE. Empty is as in JSON: absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Wanted:
     roles: tuple[str, ...]
     labels: Labels
     methods: tuple[str, ...]
+    enabled: bool
     secret: bytes | None = field(repr=False)
     """None: one is made."""
 
@@ -90,7 +93,7 @@ def _of_csv(text: str, name: str, problems: list[str]) -> Iterator[Wanted]:
         if unknown or not {"device_id", "roles"} <= {*heading} or max(Counter(heading).values()) > 1:
             known = ",".join(COLUMNS)
             problems.append(
-                f"{name}:1: the first line names the columns, each once: {known}; the last three may miss"
+                f"{name}:1: the first line names the columns, each once: {known}; the last four may miss"
             )
             return
         line = reader.line_num
@@ -110,6 +113,7 @@ def _of_csv(text: str, name: str, problems: list[str]) -> Iterator[Wanted]:
                 _split(values["roles"]),
                 _labels(_split(values.get("labels", "")), location, problems),
                 _split(values.get("methods", "")) or METHODS,
+                _enabled(values.get("enabled", ""), location, problems),
                 values["secret"].encode() if values.get("secret") else None,
             )
     except csv.Error as error:
@@ -131,8 +135,14 @@ def _labels(pairs: Sequence[str], location: str, problems: list[str]) -> Labels:
     return found
 
 
+def _enabled(cell: str, location: str, problems: list[str]) -> bool:
+    if (known := _ENABLED.get(cell.lower())) is None:
+        problems.append(f"{location}: enabled is {cell!r}, and can be true or false")
+    return bool(known)
+
+
 def _of_json(raw: bytes, name: str, problems: list[str]) -> Iterator[Wanted]:
-    """`{"devices": [{"device_id", "roles", "labels", "methods", "secret"}, …]}`, as from `device export`."""
+    """`{"devices": [{"device_id", "roles", "labels", "methods", "enabled", "secret"}, …]}`, as from `device export`."""
     try:
         whole = parse(raw, name, problems)
     except PolicyError as error:
@@ -141,7 +151,7 @@ def _of_json(raw: bytes, name: str, problems: list[str]) -> Iterator[Wanted]:
     for key in whole.unknown("devices"):
         problems.append(f'{whole.location}: unknown key "{key}"; known here: devices')
     for one in whole.objects("devices"):
-        for key in one.unknown(*COLUMNS, "enabled"):
+        for key in one.unknown(*COLUMNS):
             one.problem(f'unknown key "{key}"; known here: {", ".join(COLUMNS)}')
         roles, methods = _strings(one, "roles"), _strings(one, "methods")
         labels = one.object("labels")
@@ -155,6 +165,7 @@ def _of_json(raw: bytes, name: str, problems: list[str]) -> Iterator[Wanted]:
                 for label, some in (labels.values.items() if labels else ())
             },
             methods or METHODS,
+            one.flag("enabled", default=True),
             secret.encode() if secret else None,
         )
 
@@ -206,7 +217,7 @@ def hash_all(
             if one.secret is None:
                 made[one.device_id] = secret.decode()
             roles = tuple(dict.fromkeys(one.roles))
-            devices.append(NewDevice(one.device_id, credential, roles, one.labels, one.methods))
+            devices.append(NewDevice(one.device_id, credential, roles, one.labels, one.methods, one.enabled))
             done(number)
     return devices, made
 
@@ -215,12 +226,13 @@ def as_csv(devices: Sequence[Device]) -> str:
     """Devices as a CSV file for `read_devices`, without secrets: only the devices have them."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS[:4])
+    writer.writerow(COLUMNS[:-1])
     for one in devices:
         pairs = [f"{name}={value}" for name, some in sorted(one.labels.items()) for value in some]
         if unwritable := [pair for pair in pairs if _SEPARATOR in pair or pair != pair.strip()]:
             raise Refused(f"a label of {one.device_id} can't stand in CSV ({unwritable[0]!r}): export JSON")
-        writer.writerow([one.device_id, *map(_SEPARATOR.join, (one.roles, pairs, one.methods))])
+        enabled = "true" if one.enabled else "false"
+        writer.writerow([one.device_id, *map(_SEPARATOR.join, (one.roles, pairs, one.methods)), enabled])
     return out.getvalue()
 
 

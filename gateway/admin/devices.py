@@ -109,6 +109,8 @@ async def add_all(store: Store, wanted: Sequence[NewDevice], *, actor: str) -> l
         made = await tx.devices.add_all(wanted)
         for device in made:
             reason = f"added with the roles {', '.join(device.roles)}"
+            if not device.enabled:
+                reason += ", disabled"
             await record(tx, changed_device(reason), device=device.device_id, actor=actor)
         return made
 

@@ -109,7 +109,7 @@ def export(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Write all devices with roles, labels and methods, for `device add --file` elsewhere.
+    """Write all devices with roles, labels, methods and whether they are enabled, for `device add --file`.
 
     No secret and no hash of one is in it: devices that are added by it get new secrets, unless you put theirs
     into the column or member "secret". Exit code 1: the file exists already.

@@ -41,6 +41,7 @@ class NewDevice:
     roles: Sequence[str]
     labels: Labels
     methods: Sequence[str] = METHODS
+    enabled: bool = True
 
 
 class Devices:
@@ -63,7 +64,7 @@ class Devices:
         return device
 
     async def add_all(self, wanted: Sequence[NewDevice]) -> list[Device]:
-        """New devices, enabled: all of them, or none.
+        """New devices: all of them, or none.
 
         Raises DeviceExists for the first one that exists already; InvalidValue for an invalid id, label or
         method.
@@ -80,7 +81,7 @@ class Devices:
                     device_id=one.device_id,
                     roles=tuple(one.roles),
                     labels=dict(one.labels),
-                    enabled=True,
+                    enabled=one.enabled,
                     credential=one.credential,
                     # Not 1: a device removed and added again must not share a version with its predecessor,
                     # whose connections and remembered secret are known by it. No version ever exceeds the

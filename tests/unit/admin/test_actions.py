@@ -132,6 +132,10 @@ IN_ONE_TRANSACTION = {
         lambda at: devices.add_all(at.store, [NewDevice("new", "c", ["a"], {})], actor=ME),
         "added with the roles a",
     ),
+    "devices.add_all of one that is kept out": (
+        lambda at: devices.add_all(at.store, [NewDevice("new", "c", ["a"], {}, enabled=False)], actor=ME),
+        "added with the roles a, disabled",
+    ),
     "devices.change": (
         lambda at: devices.change(
             at.store, "lamp-1", roles=["b"], labels={"room": ("hall", "attic")}, methods=["token"], actor=ME
