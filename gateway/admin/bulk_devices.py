@@ -1,7 +1,8 @@
 """Many devices at once: read from a CSV or JSON file, checked as a whole, and added all or none.
 
 Every problem is listed with its line before anything is done. A file has roles, labels, login methods,
-whether each is enabled, and secrets if devices have them already; else they are made. Must not know where new secrets are written to.
+whether each is enabled, and secrets if devices have them already; else they are made. Must not know where new
+secrets are written to.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _enabled(cell: str, location: str, problems: list[str]) -> bool:
 
 
 def _of_json(raw: bytes, name: str, problems: list[str]) -> Iterator[Wanted]:
-    """`{"devices": [{"device_id", "roles", "labels", "methods", "enabled", "secret"}, …]}`, as from `device export`."""
+    """`{"devices": [{…}, …]}` with the members of COLUMNS, as from `device export`."""
     try:
         whole = parse(raw, name, problems)
     except PolicyError as error:

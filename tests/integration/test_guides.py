@@ -5,45 +5,31 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
+import ssl
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 from harness import fork_server
 from harness import mosquitto as bus
-from harness.device import Device
+from harness.device import Device, join
 from harness.gateway import BIN, Gateway
+from harness.guides import DOCS, GUIDES, blocks, commands
 from harness.mosquitto import Mosquitto
 from harness.stored_rows import wait_for_row
 
 from bench.ports import free_port
 
-DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = sorted(path.name for path in DOCS.glob("*.md"))
 WITH_ROLES = [name for name in GUIDES if "# acl/roles/" in (DOCS / name).read_text("utf-8")]
-
-
-def blocks(guide: str, language: str) -> list[str]:
-    """Its blocks of code in this language."""
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / guide).read_text("utf-8"), re.DOTALL)
-
-
-def commands(guide: str) -> Iterator[str]:
-    """The commands of its shell blocks, without what is a setting and no command."""
-    for block in blocks(guide, "sh"):
-        for line in block.strip().splitlines():
-            if not re.match(r"[A-Z_]+=\S*$", line):
-                yield line
 
 
 class Yaml(yaml.SafeLoader):
     """With the tags that these programs have of their own."""
 
 
-Yaml.add_multi_constructor("!", lambda loader, tag, node: loader.construct_scalar(node))
+Yaml.add_constructor("!secret", lambda loader, node: loader.construct_scalar(node))
 
 
 @pytest.mark.parametrize("guide", GUIDES)
@@ -112,14 +98,24 @@ def ask(gateway: Gateway, *words: str) -> bool:
             [
                 "subscribe kitchen-1/switch/relay/command",
                 "publish homeassistant/switch/kitchen-1/relay/config",
+                "subscribe kitchen-1/cover/blind/position/command",
             ],
             ["publish homeassistant/switch/other/relay/config", "publish other/status"],
         ),
         (
             "home-assistant.md",
             "homeassistant",
-            ["subscribe #", "publish homeassistant/status", "publish kitchen-1/switch/relay/command"],
-            ["publish homeassistant/switch/x/y/config", "publish tele/plug-1/SENSOR"],
+            [
+                "subscribe #",
+                "publish homeassistant/status",
+                "publish kitchen-1/switch/relay/command",
+                "publish kitchen-1/cover/blind/position/command",
+                "publish zigbee2mqtt/lamp/set",
+                "publish zigbee2mqtt/lamp/set/brightness",
+                "publish zigbee2mqtt/switch/left/set",
+                "publish zigbee2mqtt/switch/left/set/state",
+            ],
+            ["publish homeassistant/x", "publish tele/plug-1/SENSOR", "publish zigbee2mqtt/lamp"],
         ),
         (
             "zigbee2mqtt.md",
@@ -134,8 +130,13 @@ def ask(gateway: Gateway, *words: str) -> bool:
         (
             "node-red.md",
             "node-red",
-            ["subscribe devices/#", "publish devices/lamp-1/commands/on"],
-            ["subscribe #", "publish devices/lamp-1/telemetry"],
+            [
+                "subscribe devices/#",
+                "publish devices/lamp-1/commands/on",
+                "publish zigbee2mqtt/switch/left/set",
+                "publish zigbee2mqtt/lamp/set/brightness",
+            ],
+            ["publish devices/lamp-1/telemetry", "publish zigbee2mqtt/lamp"],
         ),
     ],
 )
@@ -150,6 +151,71 @@ def test_a_role_allows_what_its_program_does_and_no_more(world, guide, device, a
         assert ask(gateway, device, *question.split()), question
     for question in denied:
         assert not ask(gateway, device, *question.split()), question
+
+
+def test_a_flow_that_listens_to_everything_gets_what_its_role_allows(world):
+    bus_there, gateway = world
+    write_roles(gateway, "node-red.md")
+    gateway.add_device("flows", "node-red")
+    with join(gateway, "flows", v5=True) as flows, Device(bus_there.port) as spy:
+        assert flows.subscribe("#") == [1]
+        spy.connect(client_id="talker")
+        for topic in ("locks/front", "devices/lamp-1/telemetry"):
+            spy.publish(topic, b"1")
+        assert [one.topic for one in flows.messages()] == ["devices/lamp-1/telemetry"]
+
+
+def test_home_assistant_clears_the_announcement_of_a_device_and_makes_none(world):
+    _, gateway = world
+    write_roles(gateway, "home-assistant.md")
+    gateway.add_device("ha", "home-assistant")
+    with join(gateway, "ha", v5=True) as ha:
+        topic = "homeassistant/switch/plug/relay/config"
+        assert ha.publish(topic, b"", retain=True) == 0
+        assert ha.publish(topic, b"{}", retain=True) == 0x87
+
+
+def test_the_ca_of_esphome_is_a_certificate_once_it_is_read(world):
+    """Its lines have to be lines still: YAML makes one of those that stand without a `|`."""
+    _, gateway = world
+    (block,) = blocks("tasmota-esphome.md", "yaml")
+    for tag in re.findall(r"!\w+", block):
+        assert tag == "!secret", f"{tag} reads a file as YAML"
+    lines = gateway.ca.read_text().strip().splitlines()
+    indent = re.search(r"^( +)THE LINES OF ca.crt$", block, re.MULTILINE)
+    assert indent is not None
+    block = block.replace(indent[0], "\n".join(indent[1] + line for line in lines[1:-1]))
+    text = yaml.load(block, Yaml)["mqtt"]["certificate_authority"]
+    ssl.create_default_context(cadata=text)
+
+
+def test_a_tasmota_that_knows_rsa_alone_checks_by_fingerprint(world):
+    """It has one suite; the second pair is made beside a running gateway."""
+    _, gateway = world
+    text = (DOCS / "tasmota-esphome.md").read_text("utf-8")
+    # Without it the device knows two CAs of others, and never learns a fingerprint.
+    assert re.search(r"^Backlog SetOption132 1; SetOption103 1; ", text, re.MULTILINE)
+    forget = re.search(r"^MqttFingerprint1 (.*)$", text, re.MULTILINE)
+    assert forget is not None
+    assert forget[1].split() == ["00"] * 20
+    command = re.search(r"`(gateway-admin init --key-type both[^`]*)`", text)
+    assert command is not None
+    assert shell(gateway, command[1]).returncode == 0
+    tasmota = ssl.create_default_context(cafile=str(gateway.folder / "certs/ca-rsa.crt"))
+    tasmota.maximum_version = ssl.TLSVersion.TLSv1_2
+    tasmota.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+
+    def connects() -> bool:
+        plain = socket.create_connection(("localhost", gateway.port), timeout=10)
+        try:
+            with plain, tasmota.wrap_socket(plain, server_hostname="gateway.example.org"):
+                return True
+        except ssl.SSLError:
+            return False
+
+    deadline = time.monotonic() + 10
+    while not connects():
+        assert time.monotonic() < deadline
 
 
 def test_the_bridge(world, tmp_path):
@@ -274,9 +340,16 @@ def test_the_commands_of_operating(world):
             continue  # with the gateway stopped: tests/cli/test_backup_command.py
         if words.startswith("gateway-admin backup"):
             words = f"echo correct horse battery | {words} --passphrase-stdin"
+        if "acl learn" in words:
+            with join(gateway, "lamp-1") as lamp:
+                lamp.publish("devices/lamp-1/telemetry", b"21.5")
+            wait_for_row(gateway, "SELECT 1 FROM observations WHERE device_id = 'lamp-1'")
+        words = words.replace("/etc/mqtt-gateway/acl", str(gateway.acl))
         if "--history" in words:  # its first sample is saved some seconds after the start
             wait_for_row(gateway, "SELECT 1 FROM history")
         done = shell(gateway, words.replace("--for 5m", "--for 1s"))
         assert done.returncode == 0, words + done.stdout + done.stderr
         ran += 1
-    assert ran >= 9
+    assert ran >= 15
+    assert "devices/{device}/telemetry" in (gateway.acl / "roles/lamp.toml").read_text()
+    assert json.loads(gateway.admin("device", "show", "lamp-1", "--json").stdout)["roles"] == ["lamp"]
