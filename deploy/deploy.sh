@@ -261,7 +261,7 @@ The gateway is up at ${host:-this host}: devices at mqtts://${host:-localhost}:8
   docker compose cp gateway:/var/lib/gateway/certs/ca.crt .      # for your devices
   docker compose exec gateway gateway-admin device add lamp-1 --role sensor
   docker compose exec gateway gateway-admin status
-  docker compose exec gateway gateway-admin backup /var/lib/gateway/backup      # then copy it elsewhere: docs/operating.md
+  docker compose exec gateway gateway-admin backup /var/lib/gateway/backup-\$(date +%F)      # then copy it elsewhere: docs/operating.md
 NEXT
     [ -z "$watch" ] || cat <<'NEXT'
   Grafana is at http://127.0.0.1:3000, user admin; its password:

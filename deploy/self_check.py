@@ -44,8 +44,8 @@ class Client:
         plain = socket.create_connection((host, bind.port), timeout=_TIMEOUT)
         if is_within(plain.getsockname()[0], settings.gateway_proxy_from):
             plain.sendall(_NOBODY_IN_PARTICULAR)
-        # The certificate is for this machine's names, or for yours, and of our CA or of another: here it counts
-        # that it is the one that was set up.
+        # The certificate is for this machine's names, or for yours, and of our CA or of another: here it
+        # counts that it is the one that was set up.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
