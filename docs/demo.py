@@ -103,16 +103,23 @@ async def running_gateway(folder: Path, bus: EmbeddedBus) -> AsyncIterator[int]:
         "GATEWAY_HTTP_BIND": "127.0.0.1:0",
         "LOG_LEVEL": "error",
     }
-    process = await asyncio.create_subprocess_exec(
-        BIN / "gateway", "run", cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE
-    )
+    log = folder / "gateway.log"
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            BIN / "gateway",
+            "run",
+            cwd=folder,
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+        )
     try:
         assert process.stdout is not None
         async for line in process.stdout:
             if line.startswith(b"devices "):
                 yield int(line.split()[1].rpartition(b":")[2])
                 return
-        raise RuntimeError("the gateway did not start")
+        raise RuntimeError(f"the gateway did not start:\n{log.read_text()}")
     finally:
         if process.returncode is None:
             process.terminate()

@@ -45,4 +45,5 @@ def test_they_run_only_by_their_names():
     assert [name for name, peer in PEERS.items() if peer.by_name] == [
         "gateway-observed",
         "gateway-unobserved",
+        "relay",
     ]

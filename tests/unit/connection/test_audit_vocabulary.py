@@ -16,7 +16,7 @@ HERE = Path(audit_vocabulary.__file__)
 SOURCES = [path for path in sorted((ROOT / "gateway").rglob("*.py")) if path != HERE]
 READS = {
     "gateway/alerts/device_readings.py": {"Kind.LOGIN", "Outcome.DONE"},
-    "gateway/observe/audit_dispatch.py": {"Outcome.DONE"},
+    "gateway/observe/audit_dispatch.py": {"Outcome.BEGUN", "Outcome.DONE"},
     "gateway/observe/recent_refusals.py": {"Outcome.REFUSED"},
     "gateway/observe/audit_event.py": {"Kind.LIMIT", "Kind.LOGIN", "Outcome.DONE", "Outcome.REFUSED"},
 }
@@ -45,7 +45,7 @@ def test_kinds_and_outcomes_are_public_and_stay():
         "audit",
         "limit",
     }
-    assert {*Outcome} == {"done", "refused", "failed"}
+    assert {*Outcome} == {"begun", "done", "refused", "failed"}
     assert {*Source} == {"device", "stranger", "house"}
 
 
