@@ -55,7 +55,10 @@ class DeviceConnection(Side):
         self.other = Side()
         self.other.other = self
         await asyncio.get_running_loop().create_connection(lambda: self.other, "127.0.0.1", self._bus_port)
-        self.transport.resume_reading()
+        if self.transport.is_closing():
+            self.other.transport.close()
+        else:
+            self.transport.resume_reading()
 
 
 async def _serve(port: int, bus_port: int, certificate: str, key: str) -> None:

@@ -284,7 +284,7 @@ set_up() {
     [ "$state" != none ] || check_ports
     remember
     build
-    [ "$state" = none ] || check_data
+    ! docker volume inspect "$DATA" >/dev/null 2>&1 || check_data
     start || fail "the gateway is not healthy" "Its last lines stand above. Nothing is lost by running this again."
     self_check || fail "it runs, but not as it has to" "See gateway-admin status and the log: docker compose logs gateway"
     keep DEPLOYED "$(commit)"
@@ -292,7 +292,13 @@ set_up() {
 }
 
 check_data() {
-    is_whole "$DATA" || fail "the data is not whole: a --rollback was cut off" "Once more: deploy/deploy.sh --rollback"
+    local code=0
+    is_whole "$DATA" || code=$?
+    case $code in
+        0) ;;
+        1) fail "the data is not whole: a --rollback was cut off" "Once more: deploy/deploy.sh --rollback" ;;
+        *) fail "nobody could look at the data" "What docker said stands above." ;;
+    esac
 }
 
 upgrade() {

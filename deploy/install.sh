@@ -131,9 +131,7 @@ SETTINGS
 }
 
 restart_mosquitto() {
-    local limits=$UNITS/mosquitto.service.d/gateway.conf
-    install -d "$(dirname "$limits")"
-    printf '[Service]\nLimitNOFILE=16384\n' >"$limits"
+    local limits=$1
     systemctl daemon-reload
     ! systemctl restart mosquitto || return 0
     # Whoever uses it has it back, and the next run tries again.
@@ -149,7 +147,7 @@ restart_mosquitto() {
 }
 
 serve_the_gateway_alone() {
-    local password=$SETTINGS/bus-password
+    local password=$SETTINGS/bus-password limits=$UNITS/mosquitto.service.d/gateway.conf
     if [ ! -f "$password" ]; then
         (umask 077 && head -c 32 /dev/urandom | base64 | tr -d '\n' >"$password")
         own "$USER_NAME:" "$password"
@@ -164,7 +162,9 @@ serve_the_gateway_alone() {
     if [ ! -f "$MOSQUITTO/conf.d/gateway.conf" ]; then
         install -m 0644 deploy/conf.d/gateway.conf "$MOSQUITTO/conf.d/gateway.conf"
         say "made     /etc/mosquitto/conf.d/gateway.conf"
-        [ -z "$start" ] || restart_mosquitto
+        install -d "$(dirname "$limits")"
+        printf '[Service]\nLimitNOFILE=16384\n' >"$limits"
+        [ -z "$start" ] || restart_mosquitto "$limits"
     fi
     grep -q '^MQTT_USERNAME=' "$SETTINGS/settings" ||
         printf 'MQTT_USERNAME=gateway\nMQTT_PASSWORD_FILE=/etc/mqtt-gateway/bus-password\n' >>"$SETTINGS/settings"

@@ -71,7 +71,7 @@ async def announced(store: Store | None, begun: Report, *, actor: str) -> AsyncI
             for report in done:
                 await _add(tx, report, actor=actor)
     except StoreError as error:
-        raise StoreError(f"it is done, but its audit event says only that it was begun: {error}") from error
+        raise StoreError(f"its audit event says only that it was begun: {error}") from error
 
 
 async def demand_kept(tx: Repositories) -> None:

@@ -82,46 +82,54 @@ async def back_up(
     Raises StoreError, KeyFileError, OSError, Refused.
     """
     count = len(await store.devices.read())
-    begun = begun_key_change("all keys, devices and the policy to be exported to a backup")
-    async with announced(store, begun, actor=actor) as done:
-        saved = await asyncio.to_thread(_write, settings, passphrase, target, count)
-        done.append(saved_all())
-    return saved
-
-
-def _write(settings: Settings, passphrase: bytes, target: BinaryIO, devices: int) -> Saved:
     from gateway.store.snapshot import copy_database
 
-    sealed = SealingWriter(target, passphrase, about=ABOUT)
+    begun = begun_key_change("all keys, devices and the policy to be exported to a backup")
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=settings.gateway_data_dir) as scratch:
         copy = Path(scratch) / STORE
         at = int(datetime.now(UTC).timestamp())
-        copy_database(settings.database_path, copy)
-        keys = export_keys(
-            settings.encryption_key_path, settings.signing_key_path, settings.encryption_key, passphrase
-        )
-        certificates = _read_together(
-            {name: path for name, path in certificate_files(settings).items() if path.exists()}
-        )
-        policy = _read_together(dict(policy_files(settings.acl_path)))
-        manifest = {
-            "v": FORMAT,
-            "at": at,
-            "node": settings.gateway_node,
-            "version": version("mqtt-security-gateway"),
-            "devices": devices,
-            "audit": _audit_checkpoint(settings.audit_path / "checkpoint"),
-        }
-        with tarfile.open(fileobj=sealed, mode="w|gz", format=tarfile.PAX_FORMAT) as archive:
-            _add(archive, MANIFEST, json.dumps(manifest).encode())
-            archive.add(copy, STORE, filter=_anonymous)
-            _add(archive, KEYS, keys)
-            for name, data in certificates.items():
-                _add(archive, f"{CERTIFICATES}/{name}", data)
-            for name, data in policy.items():
-                _add(archive, f"{POLICY}/{name}", data)
+        # Before the event that it begins, which would be one in each place where it is restored.
+        await asyncio.to_thread(copy_database, settings.database_path, copy)
+        async with announced(store, begun, actor=actor) as done:
+            files = await asyncio.to_thread(
+                _write, settings, passphrase, target, copy, {"at": at, "devices": count}
+            )
+            done.append(saved_all())
+    return Saved(at, count, files)
+
+
+def _write(
+    settings: Settings, passphrase: bytes, target: BinaryIO, store: Path, said: Mapping[str, int]
+) -> int:
+    """Seal all of it, with this copy of the store and what is `said` of it in the manifest.
+
+    Returns how many certificates and files of the policy there are.
+    """
+    sealed = SealingWriter(target, passphrase, about=ABOUT)
+    keys = export_keys(
+        settings.encryption_key_path, settings.signing_key_path, settings.encryption_key, passphrase
+    )
+    certificates = _read_together(
+        {name: path for name, path in certificate_files(settings).items() if path.exists()}
+    )
+    policy = _read_together(dict(policy_files(settings.acl_path)))
+    manifest = {
+        **said,
+        "v": FORMAT,
+        "node": settings.gateway_node,
+        "version": version("mqtt-security-gateway"),
+        "audit": _audit_checkpoint(settings.audit_path / "checkpoint"),
+    }
+    with tarfile.open(fileobj=sealed, mode="w|gz", format=tarfile.PAX_FORMAT) as archive:
+        _add(archive, MANIFEST, json.dumps(manifest).encode())
+        archive.add(store, STORE, filter=_anonymous)
+        _add(archive, KEYS, keys)
+        for name, data in certificates.items():
+            _add(archive, f"{CERTIFICATES}/{name}", data)
+        for name, data in policy.items():
+            _add(archive, f"{POLICY}/{name}", data)
     sealed.finish()
-    return Saved(at, devices, len(certificates) + len(policy))
+    return len(certificates) + len(policy)
 
 
 def _audit_checkpoint(checkpoint: Path) -> str:

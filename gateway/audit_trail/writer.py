@@ -220,9 +220,9 @@ class Trail:
         self._check_expected(self._key.verifier, found.signed)
         self.is_new = self._durable is None and found.size == 0
         self._durable, self.signed = found.size, found.signed
-        self.repairs += found.repairs
         if found.kept_from is not None:
             self._deny_retention(found.kept_from)
+        self.repairs += found.repairs
 
     def _deny_retention(self, kept_from: int) -> None:
         """Append what is true, before an entry that claims otherwise is signed. The last one counts."""

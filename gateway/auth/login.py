@@ -314,7 +314,8 @@ class Login:
                 Reason.NOT_AUTHORIZED, "the certificate is not the token's device's", device.device_id
             )
         self._demand_method(device, "token")
-        self.known.add(device.device_id, place_of(address))
+        if not grant.narrowed_digest:  # whoever got a part of its rights is not where the device is known
+            self.known.add(device.device_id, place_of(address))
         return Admission(device, grant, "token")
 
     def _count_foreign_token(self, claimed: str | None, place: str) -> None:

@@ -40,6 +40,10 @@ def _server_certificate(settings: Settings) -> Iterator[str]:
     if settings.tls_enabled:
         certificate, key = settings.tls_cert_path, settings.tls_key_path
         yield from _pair(certificate, key)
+        if not (is_unreachable(certificate) or certificate.exists() or key.exists()):
+            # They are to be made. Each start that could not would be one more event in the store.
+            yield from _writable("TLS_CERT_PATH", certificate.parent)
+            yield from _writable("TLS_KEY_PATH", key.parent)
         yield from _pair(rsa_twin(certificate), rsa_twin(key))
 
 

@@ -37,8 +37,6 @@ HEAD = "0009"
 """The newest revision in `migrations/versions`: a database with this one needs no migration."""
 _BUSY_MS = 10_000
 """Milliseconds to wait for a lock that another connection holds."""
-_TRY_SECONDS = 3.0
-"""Seconds to wait for it when it is only tried whether something can be written."""
 POOL: Mapping[str, Any] = {
     "hide_parameters": True,  # an error's text would quote them, and a credential is one of them
     "pool_size": 4,  # `store.device_directory` reads by one, and few tasks write at a time
@@ -113,18 +111,18 @@ class Database:
                 done_at_once(work, connection)
 
     def write_fault(self) -> str:
-        """Why nothing can be written now; empty if it can. Blocks, for `_TRY_SECONDS` while others write.
+        """Why nothing can be written now; empty if it can. Blocks while others write, as a save would.
 
-        By a connection of its own, for those that are open wait longer. Rights are looked at by themselves:
-        SQLite goes on writing in a file that has become read-only as long as it has it open.
+        By a connection of its own, lest it take one from those who have something to write. Rights are looked
+        at by themselves: SQLite goes on writing in a file that has become read-only while it has it open.
         """
         try:
-            with self._explaining(), closing(_rw_connection(self._path, _TRY_SECONDS)) as connection:
+            with self._explaining(), closing(_rw_connection(self._path, _BUSY_MS / 1000)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
-        except StoreError as error:
+            refused = _permission_text(self._path)
+        except (StoreError, OSError) as error:
             return str(error)
-        refused = _permission_text(self._path)
         return f"the database {self._path} can't be written{refused}" if refused else ""
 
     def wal_stamp(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,5 +22,7 @@ _threads = ThreadPoolExecutor(4, "name-lookup")
 
 async def addresses_of(host: str, port: int) -> list[AddressInfo]:
     """The addresses of this host, for TCP. Raises OSError. A name that hangs takes one of four threads."""
+    with suppress(OSError):  # an address is known at once: it must not wait behind names that hang
+        return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)]
     look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     return [*await asyncio.get_running_loop().run_in_executor(_threads, look_up)]

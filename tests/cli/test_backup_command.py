@@ -304,6 +304,16 @@ def test_a_backup_is_told_before_and_after(saved):
     ]
 
 
+def test_a_backup_does_not_hold_that_it_was_begun(saved, there):
+    """Where it is restored nothing came of that, which reads as a command that was killed."""
+    run(saved, f"gateway-admin backup backup-of-now {WORDS}")
+    shutil.copyfile(saved.folder / "backup-of-now", there.folder / "backup")
+    run(there, f"gateway-admin restore backup --yes {WORDS}")
+    # The backup before it was made while no gateway ran, so that both its events wait in the store, too.
+    outcomes = [event["outcome"] for event in there.noted() if "exported to a backup" in event["reason"]]
+    assert outcomes == ["begun", "done"]
+
+
 def test_a_script_has_to_say_yes_and_a_file_is_not_written_over(saved):
     answer = run(saved, f"gateway-admin restore backup {WORDS}", expected=2)
     assert "--yes" in answer["error"]

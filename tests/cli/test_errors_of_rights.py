@@ -3,6 +3,7 @@
 import inspect
 import os
 import pwd
+import shutil
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,15 @@ def test_no_command_has_rights_judged_before_it_opens_a_file():
     ]
     assert len(named) > 25
     assert [one for one in named if one[2]] == []
+
+
+def test_a_start_that_can_not_make_its_certificate_says_so_and_fills_no_store(closed):
+    """A service starts again every three seconds: each start announced a certificate that it can't make."""
+    certs = closed.folder / "certs"
+    shutil.rmtree(certs)
+    certs.mkdir(mode=0o500)
+    before = closed.noted()
+    assert "TLS_CERT_PATH: nothing can be written in certs: user" in told(closed, "gateway run")
+    assert not closed.noted()
+    certs.chmod(0o700)
+    assert before

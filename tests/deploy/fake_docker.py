@@ -77,6 +77,8 @@ def in_volumes(state, program, names, behaviour):
     """What stands in a volume is a sentence; a copy that is not finished has a mark at its end."""
     volumes, mark = state["volumes"], " (unfinished)"
     match program:
+        case "test" if behaviour == "run fails":
+            return 125
         case "test":
             return 1 if volumes[names[0]].endswith(mark) else 0
         case "rm":

@@ -267,9 +267,22 @@ def test_a_way_back_that_was_killed_starts_nothing_on_half_of_the_data(host):
     for words in ([], ["--upgrade"]):
         assert "Once more: deploy/deploy.sh --rollback" in host.deploy(*words, expected=1)
         assert "up" not in host.changes()
+    stopped, host.state["container"] = host.state["container"], None  # as after `docker compose down`
+    assert "Once more: deploy/deploy.sh --rollback" in host.deploy(expected=1)
+    assert "up" not in host.changes()
+    host.state["container"] = stopped
     host.deploy("--rollback")
     assert host.state["container"] == {"image": "v1", "running": True}
     assert host.state["volumes"][DATA] == "of v1, migrated by v1, migrated by v1"
+
+
+def test_where_nobody_can_look_at_the_data_no_way_back_is_advised(host):
+    """It would take away what came since the upgrade, of data that is whole."""
+    upgraded(host)
+    host.state["behaviour"] = "run fails"
+    said = host.deploy("--upgrade", expected=1)
+    assert "nobody could look at the data" in said
+    assert "--rollback" not in said
 
 
 def test_going_back_twice_would_take_away_what_came_since(host):

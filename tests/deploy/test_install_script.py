@@ -90,6 +90,11 @@ def installed(host: Host) -> Path:
     return host.root
 
 
+def test_a_mosquitto_that_is_started_later_may_open_as_many_files(installed):
+    limits = installed / "etc/systemd/system/mosquitto.service.d/gateway.conf"
+    assert limits.read_text() == "[Service]\nLimitNOFILE=16384\n"
+
+
 @pytest.mark.parametrize("broken", ["with the file", "anyway"])
 def test_a_mosquitto_that_does_not_start_as_the_gateways_runs_as_before(host, broken):
     """Others use it; and run again it is tried again."""

@@ -238,14 +238,15 @@ class AuditTrail(Saver):
             await self._in_thread(lambda: None)
             self._waiting.extendleft(reversed(self._under_way))
             self._under_way = ()
-        if not self._waiting:
+        if not (self._waiting or self._no_room):
             return
         free, room = await self._in_thread(lambda: _free_and_room(self._trail))
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
         self._no_room = ""
         if free < room:
             self._no_room = f"{free // 2**20} MiB are left at {self._trail.folder}: {_COUNTED}"
-            self._saves.failed(_OF_DEVICES, self._no_room)
+            if batch:
+                self._saves.failed(_OF_DEVICES, self._no_room)
             for fields, of_house in batch:
                 if not of_house:
                     self._drop(fields)

@@ -21,6 +21,7 @@ from gateway.auth.tokens import Tokens
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
+from gateway.system.ip_address_blocks import place_of
 
 SECRET = b"correct horse"
 CREDENTIAL = hash_secret(SECRET)
@@ -623,3 +624,12 @@ async def test_a_new_place_of_a_device_is_told_whatever_it_logs_in_by(registry, 
             registry.remembered.forget("lamp-1")
             await registry.verify(address=place)
     assert moved == ["lamp-1"]
+
+
+def test_whoever_has_a_narrowed_token_is_not_where_its_device_is_known(registry):
+    """Known there, it could guess the secret past a place's lock, and push the device's own places out."""
+    token = registry.tokens.issue(LAMP, NOTHING, narrowed=True).token.encode()
+    assert registry.bring(token=token).grant.narrowed_digest
+    assert registry.login.known.look_up("lamp-1", place_of(ADDRESS)) == (False, False)
+    registry.bring(token=registry.token())
+    assert registry.login.known.look_up("lamp-1", place_of(ADDRESS)) == (True, True)

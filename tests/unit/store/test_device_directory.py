@@ -318,7 +318,7 @@ async def test_whoever_follows_no_more_waits_for_no_notice(store):
 
 
 async def test_a_store_that_is_read_and_can_not_be_written_is_not_well(store, path, monkeypatch):
-    monkeypatch.setattr(database, "_TRY_SECONDS", 0.05)
+    monkeypatch.setattr(database, "_BUSY_MS", 50)
     monkeypatch.setattr(device_directory, "_WRITE_RETRY_SECONDS", 0.05)
     directory = Directory(store)
     await directory.load()

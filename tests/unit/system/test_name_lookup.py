@@ -29,8 +29,9 @@ ASKED = {
 def test_names_are_looked_up_in_threads_of_their_own(monkeypatch, asked: str) -> None:
     found: list[str] = []
 
-    def getaddrinfo(_host, *_more, **_words):
-        found.append(threading.current_thread().name)
+    def getaddrinfo(_host, *_more, flags=0, **_words):
+        if flags != socket.AI_NUMERICHOST:
+            found.append(threading.current_thread().name)
         raise socket.gaierror(socket.EAI_AGAIN, "no name server answers")
 
     async def ask() -> None:
@@ -45,7 +46,11 @@ def test_names_are_looked_up_in_threads_of_their_own(monkeypatch, asked: str) ->
 def test_lookups_that_hang_hold_no_connection_to_another_name_up(monkeypatch) -> None:
     hanging, go_on = threading.Semaphore(0), threading.Event()
 
-    def getaddrinfo(_host, *_more, **_words):
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host, *more, flags=0, **words):
+        if flags == socket.AI_NUMERICHOST:
+            return real(host, *more, flags=flags, **words)
         hanging.release()
         go_on.wait(20)
         raise socket.gaierror(socket.EAI_AGAIN, "no name server answers")
@@ -59,6 +64,8 @@ def test_lookups_that_hang_hold_no_connection_to_another_name_up(monkeypatch) ->
             await asyncio.to_thread(hanging.acquire)
         async with asyncio.timeout(5):
             transport, _ = await loop.create_connection(asyncio.Protocol, "localhost", port)
+            (address,) = await addresses_of("127.0.0.1", port)  # nor one that is no name at all
+        assert address[4] == ("127.0.0.1", port)
         transport.abort()
         go_on.set()
         await asyncio.gather(*lookups, return_exceptions=True)
