@@ -141,8 +141,11 @@ class ConnectionRegistry:
             return NoRoom(Reason.CONNECTION_RATE_EXCEEDED, why)
         if len(self.of_device(device_id)) >= own.connections_per_device:
             return NoRoom(Reason.QUOTA_EXCEEDED, too_many_connections(own, self._counters))
-        if len(self._admitted) >= min(self._limits().connections, self._room):
+        if len(self._admitted) >= self._limits().connections:
             return NoRoom(Reason.QUOTA_EXCEEDED, "as many connections as acl/limits.toml allows")
+        if len(self._admitted) >= self._room:
+            why = "as many connections as the system gives open files for (ulimit -n, LimitNOFILE=)"
+            return NoRoom(Reason.QUOTA_EXCEEDED, why)
         self._by_device[device_id] = (*self._by_device.get(device_id, ()), connection)
         self._admitted[connection] = device_id
         if self.watched and (show := self.watched.get(device_id)) is not None:

@@ -36,7 +36,11 @@ def test_a_device_that_connects_too_often_has_to_wait_and_no_other():
 
 
 def test_no_more_are_let_in_than_there_are_file_descriptors_for():
-    assert admissions(registry(room=4), 6) == [None] * 4 + [Reason.QUOTA_EXCEEDED] * 2
+    full = registry(room=4)
+    assert admissions(full, 6) == [None] * 4 + [Reason.QUOTA_EXCEEDED] * 2
+    assert "ulimit -n" in full.admit(object(), LAMP).why, (
+        "limits.toml allows more, and is not what has to change"
+    )
 
 
 def test_who_leaves_makes_room_for_its_device_and_for_all():
