@@ -142,7 +142,10 @@ def _since(seconds: int) -> int:
 
 def _write(path: Path, proposal: Proposal, text: str) -> None:
     if not proposal.allows:
-        raise Failure("nothing was allowed and used, so there is no role to write; see it without --out")
+        raise Failure(
+            "nothing was allowed and used, so there is no role to write; without --out the proposal has what "
+            "was refused, or passed only because the device was observed, as comments to uncomment"
+        )
     from gateway.system.atomic_files import locked, write_new
 
     # The whole file appears at once: a running gateway may read the folder at any moment.
