@@ -11,11 +11,11 @@ from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
-_BATCH_MAX = 100
+_BATCH_MAX = 40
 """Records in one save: the event loop waits while its statement is prepared."""
-_BATCHES_MAX = 5
+_BATCHES_MAX = 12
 """Saves in each two seconds."""
-_PAUSE_SECONDS = 0.4
+_PAUSE_SECONDS = 0.16
 """Between two of these: all at once held messages up three times as long (docs/adr/0013)."""
 _SAVES_TO_PRUNE = 1_800
 """Times that it saves from one pruning to the next: an hour of them."""
