@@ -139,7 +139,7 @@ async def test_a_stop_while_it_is_saved_counts_nothing_twice(store, moment):
 async def test_much_is_saved_by_small_batches_with_a_pause_between(store, monkeypatch):
     """Kind: what one device causes is saved at once, and messages wait for it."""
     world, sizes = context(), []
-    for number in range(240):
+    for number in range(100):
         note(world, f"ok/{number}")
     add_records, pause = store.usage.add_records, module.until_next_multiple_of
 
@@ -157,5 +157,5 @@ async def test_much_is_saved_by_small_batches_with_a_pause_between(store, monkey
     async with beside(saver_of(store, world).run()), asyncio.timeout(20):
         while sizes.count(2.0) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert sizes[:7] == [2.0, 100, 0.4, 100, 0.4, 40, 0.4]
+    assert sizes[:7] == [2.0, 40, 0.16, 40, 0.16, 20, 0.16]
     assert 2.0 in sizes[7:], "nothing waits: it does not go on"
