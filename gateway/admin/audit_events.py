@@ -76,9 +76,8 @@ async def announced(store: Store | None, begun: Report, *, actor: str) -> AsyncI
 
 async def demand_kept(tx: Repositories) -> None:
     """Raise EventNotKept if the running gateway can't write its trail, or too many events wait for one."""
-    from gateway.store.errors import (
-        EventNotKept,
-    )  # late: with it comes the database, half of what `--help` takes
+    # Late: with it comes the database, half of what `--help` takes.
+    from gateway.store.errors import EventNotKept
 
     if fault := await tx.audit_trails.fault():
         raise EventNotKept(fault)

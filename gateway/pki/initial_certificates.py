@@ -87,16 +87,16 @@ def _ensure_pair(
         if certificate.exists() and key.exists():
             return []  # nothing is to be made, and the folder may be mounted read-only
         with locked(certificate.parent):
-            if _is_there(certificate, key, _SERVERS):
+            if _pair_is_there(certificate, key, _SERVERS):
                 return []
             return _make_server(certificate, key, authority, _subject_names(names), key_type)
     except OSError as error:
-        _is_there(certificate, key, _SERVERS)  # which says more if a half of them is
+        _pair_is_there(certificate, key, _SERVERS)  # which says more if a half of them is
         said = not_written(certificate, error)
         raise PkiError(f"the certificates in {certificate.parent} cannot be made: {said}") from error
 
 
-def _is_there(certificate: Path, key: Path, what: str) -> bool:
+def _pair_is_there(certificate: Path, key: Path, what: str) -> bool:
     here = certificate.exists(), key.exists()
     if here[0] != here[1]:
         present, missing = (certificate, key) if here[0] else (key, certificate)
@@ -115,7 +115,7 @@ def _make_server(
     made = [certificate, key]
     issuer: x509.Certificate
     signer: _Signer
-    if _is_there(ca_certificate, ca_key, "the CA"):
+    if _pair_is_there(ca_certificate, ca_key, "the CA"):
         issuer, signer = _load_ca(ca_certificate, ca_key)
     else:
         issuer, new = _new_ca(key_type)
