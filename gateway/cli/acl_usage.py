@@ -70,8 +70,9 @@ def learn(
     """Propose a role that allows what devices did, and nothing else.
 
     The gateway records what each device does and is refused, by topic and without payloads. Ids and labels
-    become placeholders; a level becomes + where three values or more of it were seen. What was refused is
-    listed as comments. Exit code 1: nothing was recorded, or there is no such device.
+    become placeholders; a level becomes + where three values or more of it were seen. What passed only
+    because the device was observed is in blocks of its own that say so, as it was seen, without a new +.
+    What was refused is listed as comments. Exit code 1: nothing was recorded, or there is no such device.
 
     For example:
 
@@ -141,10 +142,10 @@ def _since(seconds: int) -> int:
 
 
 def _write(path: Path, proposal: Proposal, text: str) -> None:
-    if not proposal.allows:
+    if not proposal.has_rules:
         raise Failure(
-            "nothing was allowed and used, so there is no role to write; without --out the proposal has what "
-            "was refused, or passed only because the device was observed, as comments to uncomment"
+            "nothing was allowed and used, nor passed while observed, so there is no role to write; without "
+            "--out the proposal has what was refused as comments to uncomment"
         )
     from gateway.system.atomic_files import locked, write_new
 
@@ -154,6 +155,10 @@ def _write(path: Path, proposal: Proposal, text: str) -> None:
 
 
 def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
+    from gateway.policy.usage.replay import UNCONDITIONAL
+
+    blocks = [(*key, False, topics) for key, topics in proposal.allows.items()]
+    blocks += [(action, UNCONDITIONAL, True, topics) for action, topics in proposal.observed.items()]
     return {
         "devices": list(proposal.devices),
         "allow": [
@@ -163,12 +168,13 @@ def _proposed(proposal: Proposal, text: str) -> dict[str, object]:
                 "max_qos": asked[0],
                 "retain": asked[1],
                 "max_payload": asked[2],
+                "observed": observed,
                 "count": summary.count,
                 "first_at": summary.first_at,
                 "last_at": summary.last_at,
                 "devices": sorted(summary.devices),
             }
-            for (action, asked), topics in proposal.allows.items()
+            for action, asked, observed, topics in blocks
             for topic, summary in topics.items()
         ],
         "deny": [location(rule) for rule in proposal.denies],
@@ -202,7 +208,7 @@ def unused(
     """
     with answering(as_json=as_json) as answer:
         seconds = seconds_of("--for", time)
-        from gateway.policy.engine.usage_record import OVERFLOW
+        from gateway.policy.engine.usage_record import OVERFLOW, Passage
         from gateway.policy.usage.unused_rights import unused as idle
 
         settings = settings_of(config)
@@ -216,7 +222,7 @@ def unused(
         more = sum(
             one.count
             for one in records
-            if one.allowed and one.template == OVERFLOW and one.device_id in devices
+            if one.passage is not Passage.REFUSED and one.template == OVERFLOW and one.device_id in devices
         )
         answer.give(
             {"recorded_since": first, "not_recorded": more, "unused": [_idle(one) for one in found]},
@@ -295,7 +301,7 @@ def _change(one: Change) -> Mapping[str, object]:
     return {
         **_seen(seen),
         "last_at": seen.last_at,
-        "recorded": "allowed" if seen.allowed else "refused",
+        "recorded": seen.passage.value,
         "now": one.kind.value,
         "reason": one.after.reason,
         "rule": one.after.rule_location or None,
@@ -304,6 +310,7 @@ def _change(one: Change) -> Mapping[str, object]:
 
 
 def _change_line(one: Change) -> str:
+    from gateway.policy.engine.usage_record import Passage
     from gateway.policy.files.toml_strings import quoted
 
     seen = one.record
@@ -311,4 +318,5 @@ def _change_line(one: Change) -> str:
     by = f" by {one.after.rule_location}" if one.after.rule_location else ""
     what = {"allowed": "is allowed", "refused": "is refused", "conditions": "has other conditions"}
     topic = quoted(seen.template)
-    return f"{seen.device_id} {seen.action} {topic} ({times}): {what[one.kind]}{by}"
+    observed = ", observed" if seen.passage is Passage.OBSERVED else ""
+    return f"{seen.device_id} {seen.action} {topic} ({times}{observed}): {what[one.kind]}{by}"

@@ -304,8 +304,8 @@ def observe(
 
     It may publish and subscribe to all topics meanwhile, denies or not, but for the gateway's own and those
     that begin with $. Never more than that: no right to encrypt or decrypt, no will, no limit lifted, nothing
-    beyond the token it came with. Each topic is an audit event "observe", and `acl learn` lists it as
-    refused. Exit code 1: there is no such device.
+    beyond the token it came with. Each topic is an audit event "observe", and `acl learn` proposes a rule
+    for it that is marked as such. Exit code 1: there is no such device.
 
     For example:
 

@@ -5,7 +5,9 @@ sensitive topics, services and limits are those of one policy, until a new autho
 the policy or the device has changed.
 
 Asking changes nothing and records nothing. `record` records a decision; `refuse`, `let_pass` and their like
-report to the admins what is refused, and what passes only because its device is observed.
+report to the admins what is refused, and what passes only because its device is observed. These two record
+it, too, for only then it is known which of the two it is: a verdict that is remembered outlives the time for
+which its device is observed.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from gateway.connection.process_context import Context
 from gateway.connection.refusal_report_limit import Reports
 from gateway.connection.verdict_cache import CachedVerdict
 from gateway.connection.wills import WillTerms
+from gateway.mqtt.topics import unshared
 from gateway.policy.engine.decision_causes import cause_of
 from gateway.policy.engine.identity import Identity, is_observed
 from gateway.policy.engine.policy import RESERVED, passes_when_observed
 from gateway.policy.engine.rules import Action, Decision
+from gateway.policy.engine.usage_record import Passage
 
 _TOKEN_FILTERS_OF_AN_EFFORT = 2
 """Filters of a token that can be compared with a topic for one unit of effort."""
@@ -119,20 +123,30 @@ class Authorizer:
 
     # What was decided
 
-    def record(self, action: Action, topic: str, decision: Decision) -> None:
-        """Record a decision: per verdict, not per message. A filter comes without `$share/<group>/`."""
-        self._context.recorder.record(self.identity, action, topic, decision)
+    def record(self, action: Action, topic: str, decision: Decision, *, observed: bool = False) -> None:
+        """Record a decision: per verdict, not per message. A filter comes without `$share/<group>/`.
+
+        `observed` says of a refusal that it passed all the same, because the device is observed.
+        """
+        self._context.recorder.record(self.identity, action, topic, decision, observed=observed)
         outcome = "allowed" if decision.allowed else "denied"
         self._context.counters.decisions[action, outcome, cause_of(decision)] += 1
+
+    def record_filter(self, topic_filter: str, decision: Decision) -> bool:
+        """Record the decision on a filter. Returns whether it passes only because its device is observed."""
+        topics = unshared(topic_filter)
+        observed = not decision.allowed and self.observes(topics, decision)
+        self.record(Action.SUBSCRIBE, topics, decision, observed=observed)
+        return observed
 
     def revoke_will(self, will: WillTerms) -> None:
         """Remember that changed rules revoked this will: its device may come back, without the will."""
         self._context.revoked_wills.add(self.identity.device_id, will.topic)
 
     def refuse(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        """Report that a message on this topic is refused, once per topic."""
+        """Record and report that a message on this topic is refused, once per topic."""
+        self._record_refusal(action, cached, refusal, Passage.REFUSED)
         if cached.first_report("refused"):
-            self._record_message(action, cached, refusal)
             refused = refused_publish if action is Action.PUBLISH else refused_delivery
             self._reports.add(refused(refusal.reason, cached.topic, refusal.rule_location))
 
@@ -146,18 +160,22 @@ class Authorizer:
         self._reports.add(refused_publish(why, topic))
 
     def let_pass(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        """Report that a refused message passes because its device is observed, once per topic."""
+        """Record and report that a refused message passes, for its device is observed, once per topic."""
+        self._record_refusal(action, cached, refusal, Passage.OBSERVED)
         if cached.first_report("observe"):
-            self._record_message(action, cached, refusal)
             self._observed(action, cached.topic, refusal)
 
     def let_subscribe(self, topic_filter: str, refusal: Decision) -> None:
         """Report that a refused filter of a SUBSCRIBE passes because its device is observed, each time."""
         self._observed(Action.SUBSCRIBE, topic_filter, refusal)
 
-    def _record_message(self, action: Action, cached: CachedVerdict, refusal: Decision) -> None:
-        if cached.decision.allowed:
-            self.record(action, cached.topic, refusal)  # the topic is allowed, this message is not
+    def _record_refusal(
+        self, action: Action, cached: CachedVerdict, refusal: Decision, passage: Passage
+    ) -> None:
+        """Of a topic, or of a message on a topic that is allowed: once, whatever is reported in between."""
+        if cached.refusal_recorded is not passage:
+            cached.refusal_recorded = passage
+            self.record(action, cached.topic, refusal, observed=passage is Passage.OBSERVED)
 
     def _observed(self, action: Action, topic: str, refusal: Decision) -> None:
         self._reports.add(observed(refusal.reason, action, topic, refusal.rule_location))

@@ -295,7 +295,8 @@ class Downstream(Relay):
         authorizer = self._authorizer
         self.meter.effort += authorizer.token_effort
         cached = authorizer.receive(topic_text(topic))
-        authorizer.record(Action.SUBSCRIBE, cached.topic, cached.decision)
+        if cached.decision.allowed:  # a refusal is recorded by `refuse` or `let_pass`, which follows
+            authorizer.record(Action.SUBSCRIBE, cached.topic, cached.decision)
         if cached.opening is not None:
             authorizer.record(Action.DECRYPT, cached.topic, cached.opening)
         return keep(self.verdicts, topic, cached)

@@ -41,7 +41,6 @@ from gateway.mqtt.topics import (
 )
 from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.limits import Limits
-from gateway.policy.engine.policy import Action
 
 _FAILURE_311 = 0x80
 """The code of a filter that is refused (MQTT 3.1.1, 3.9.3)."""
@@ -199,10 +198,10 @@ class Subscriptions:
             raise ProtocolError("No Local on a shared subscription")  # [MQTT-3.8.3-4]
         v5 = self._version is Version.V5
         decision = authorizer.subscribe(text)
-        authorizer.record(Action.SUBSCRIBE, unshared(text), decision)
+        observed = authorizer.record_filter(text, decision)
         max_qos = decision.max_qos if decision.allowed else 2
         if not decision.allowed:
-            if not authorizer.observes(unshared(text), decision):
+            if not observed:
                 self._context.counters.subscriptions_denied += 1
                 self._reports.add(refused_subscribe(decision.reason, text, decision.rule_location))
                 return (Reason.NOT_AUTHORIZED if v5 else _FAILURE_311), None
@@ -283,7 +282,7 @@ class Subscriptions:
         # Counts against the loop's iteration, but not against the device: it is the gateway that wants it.
         self._budget.from_device.work.add(len(held) * authorizer.filter_effort)
         for text in held:
-            authorizer.record(Action.SUBSCRIBE, unshared(text), authorizer.subscribe(text))
+            authorizer.record_filter(text, authorizer.subscribe(text))
 
     @property
     def effort(self) -> int:

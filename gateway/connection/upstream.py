@@ -298,7 +298,8 @@ class Upstream(Relay):
     def _decide(self, topic: bytes) -> CachedVerdict:
         self.meter.effort += self._authorizer.token_effort
         cached = self._authorizer.publish(topic_text(topic))
-        self._authorizer.record(Action.PUBLISH, cached.topic, cached.decision)
+        if cached.decision.allowed:  # a refusal is recorded by `refuse` or `let_pass`, which follows
+            self._authorizer.record(Action.PUBLISH, cached.topic, cached.decision)
         return keep(self.verdicts, topic, cached)
 
     def _seal(self, packet: Publish, cached: CachedVerdict, topic: bytes, payload: bytes) -> bytes:

@@ -8,6 +8,7 @@ from gateway.mqtt.errors import MalformedPacket
 from gateway.mqtt.topics import depth_fault, name_fault
 from gateway.policy.engine.policy import Decision
 from gateway.policy.engine.service_names import Service
+from gateway.policy.engine.usage_record import Passage
 
 _VERDICTS_MAX = 256
 _LONG, _LONG_VERDICTS_MAX = 128, 32
@@ -26,6 +27,7 @@ class CachedVerdict:
         "may_open",
         "opening",
         "passes_always",
+        "refusal_recorded",
         "reported",
         "sealer",
         "sensitive",
@@ -59,6 +61,8 @@ class CachedVerdict:
         """Whether every message on this topic passes unchanged."""
         self.reported = ""
         """The last thing reported of this topic, as `first_report` was given it."""
+        self.refusal_recorded: Passage | None = None
+        """As what a refusal of this topic, or of a message on it, was last recorded; None: there was none."""
 
     def first_report(self, what: str) -> bool:
         """Note that `what` is reported of this topic; whether the last report of it was a different one."""

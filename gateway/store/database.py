@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SCHEME = "sqlite:///"
-HEAD = "0009"
+HEAD = "0010"
 """The newest revision in `migrations/versions`: a database with this one needs no migration."""
 _BUSY_MS = 10_000
 """Milliseconds to wait for a lock that another connection holds."""

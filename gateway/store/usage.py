@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft, generalised
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.store import wall_clock
 from gateway.store.existing_devices import existing
 from gateway.store.schema import usage_records
@@ -39,7 +39,7 @@ _RECORDS_MAX = 500_000
 
 _COLUMNS = tuple(usage_records.c[one.name] for one in fields(UsageRecord))
 _values = attrgetter(*(one.name for one in _COLUMNS))
-_VALID = usage_records.c.action.in_([action.value for action in Action])
+_VALID = usage_records.c.action.in_(list(Action)) & usage_records.c.passage.in_(list(Passage))
 """Rows as this module writes them. One that somebody changed by hand is neither read nor counted."""
 
 
@@ -143,26 +143,33 @@ async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) 
 def _fewer(rows: Sequence[Row[Any]]) -> list[dict[str, object]]:
     """At most half as many records as may be kept, in the form of `_parameters`.
 
-    Levels that vary become `+`; of what is left then, the oldest go into `OVERFLOW`.
+    Levels that vary become `+`; of what is left then, the oldest go into `OVERFLOW`. What passed only because
+    its device was observed gets no `+`: a role that is learned may allow just what was seen of it.
     """
     seen = _records(rows)
-    becomes: dict[tuple[Action, bool, str], str] = {}
+    becomes: dict[tuple[Action, Passage, str], str] = {}
     effort = EffortLeft(_REDUCING_EFFORT)
     for action in Action:
-        refused = [one.template for one in seen if one.action is action and not one.allowed]
-        for allowed in (True, False):
-            mine = [one.template for one in seen if one.action is action and one.allowed is allowed]
-            named = [one for one in mine if one != OVERFLOW]
-            wider = generalised(named, refused if allowed else (), effort=effort)
-            becomes |= {(action, allowed, old): new for old, new in wider.items()}
+        named: dict[Passage, list[str]] = {
+            passage: [
+                one.template
+                for one in seen
+                if one.action is action and one.passage is passage and one.template != OVERFLOW
+            ]
+            for passage in Passage
+        }
+        not_allowed = [*named[Passage.OBSERVED], *named[Passage.REFUSED]]
+        for passage, not_within in ((Passage.ALLOWED, not_allowed), (Passage.REFUSED, [])):
+            wider = generalised(named[passage], not_within, effort=effort)
+            becomes |= {(action, passage, old): new for old, new in wider.items()}
     by_age = sorted(seen, key=lambda one: (-one.last_at, one.template))
-    merged: dict[tuple[Action, str, bool], UsageRecord] = {}
+    merged: dict[tuple[Action, str, Passage], UsageRecord] = {}
     for one in by_age:
-        template = becomes.get((one.action, one.allowed, one.template), OVERFLOW)
-        if (one.action, template, one.allowed) not in merged and len(merged) >= _RECORDS_PER_DEVICE_MAX // 2:
+        template = becomes.get((one.action, one.passage, one.template), one.template)
+        if (one.action, template, one.passage) not in merged and len(merged) >= _RECORDS_PER_DEVICE_MAX // 2:
             template = OVERFLOW
-        known = merged.get((one.action, template, one.allowed))
-        merged[one.action, template, one.allowed] = replace(
+        known = merged.get((one.action, template, one.passage))
+        merged[one.action, template, one.passage] = replace(
             one,
             template=template,
             count=one.count + (known.count if known else 0),
@@ -177,7 +184,10 @@ def _rows(wanted: ColumnElement[bool]) -> Select[Any]:
 
 
 def _records(rows: Iterable[Row[Any]]) -> list[UsageRecord]:
-    return [UsageRecord(device_id, Action(action), *rest) for device_id, action, *rest in map(tuple, rows)]
+    return [
+        UsageRecord(device_id, Action(action), template, Passage(passage), *rest)
+        for device_id, action, template, passage, *rest in map(tuple, rows)
+    ]
 
 
 def _parameters(records: Iterable[UsageRecord]) -> list[dict[str, object]]:

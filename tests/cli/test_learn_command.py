@@ -10,10 +10,11 @@ import pytest
 from gateway.cli import acl_usage
 from gateway.cli.settings_policy_store import settings_of
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.store import open_store
 
 HOUR = 3_600
+ALLOWED, OBSERVED, REFUSED = Passage
 WIDE = """description = "All."
 [[allow]]
 actions = ["publish", "subscribe"]
@@ -29,9 +30,9 @@ def seen(place):
         code, _, err = place.shell(f"gateway-admin device add {name} --role wide --label room=r-{name}")
         assert code == 0, err
 
-    def add(device_id, template, *, hours=1, action=Action.PUBLISH, allowed=True, count=1):
+    def add(device_id, template, *, hours=1, action=Action.PUBLISH, passage=ALLOWED, count=1):
         at = int(datetime.now(UTC).timestamp()) - hours * HOUR
-        one = UsageRecord(device_id, action, template, allowed, count, at, at)
+        one = UsageRecord(device_id, action, template, passage, count, at, at)
 
         async def work():
             store = await open_store(f"sqlite:///{place.folder}/data/gateway.db")
@@ -43,7 +44,7 @@ def seen(place):
     add("lamp-1", "devices/{device}/state", count=3)
     add("lamp-2", "devices/{device}/state")
     add("lamp-1", "old", hours=30)
-    add("lamp-1", "no", allowed=False)
+    add("lamp-1", "no", passage=REFUSED)
     return add
 
 
@@ -144,7 +145,7 @@ def test_a_file_is_written_once_and_is_a_role(place, seen):
 
 def test_what_was_only_refused_makes_no_file(place, seen):
     place.shell("gateway-admin device add lamp-3 --role wide")
-    seen("lamp-3", "no", allowed=False)
+    seen("lamp-3", "no", passage=REFUSED)
     code, _, err = place.shell("gateway-admin acl learn --device lamp-3 --out new.toml")
     assert code == 1
     assert "nothing was allowed and used" in err
@@ -188,7 +189,7 @@ def test_rights_that_nobody_used(place, seen):
     assert found["not_recorded"] == 0
     assert "not judged" not in out
     seen("lamp-2", OVERFLOW, action=Action.SUBSCRIBE, count=3)
-    seen("lamp-2", OVERFLOW, allowed=False)
+    seen("lamp-2", OVERFLOW, passage=REFUSED)
     found = answer(place, "acl unused --for 2d")
     assert "wide" not in {one["role"] for one in found["unused"]}
     assert found["not_recorded"] == 3
@@ -237,3 +238,26 @@ def test_what_another_policy_would_change_of_what_was_done(place, seen):
 def test_a_replay_of_a_time_needs_to_be_asked_for(place):
     code, _, err = place.shell("gateway-admin acl diff acl acl --for 1d")
     assert (code, "--for says how far --replay looks back" in err) == (2, True)
+
+
+def test_what_passed_while_observed_is_a_rule_that_is_marked(place, seen):
+    assert place.shell("gateway-admin device add lamp-3 --role reader")[0] == 0
+    seen("lamp-3", "new/{device}", passage=OBSERVED, count=2)
+    seen("lamp-3", "no", passage=REFUSED)
+    found = answer(place, "acl learn --device lamp-3")
+    (one,) = found["allow"]
+    assert (one["topic"], one["observed"], one["count"], one["max_qos"]) == ("new/{device}", True, 2, 2)
+    assert [one["topic"] for one in found["refused"]] == ["no"]
+    assert [one["observed"] for one in answer(place, "acl learn --device lamp-1")["allow"]] == [False]
+    code, _, err = place.shell("gateway-admin acl learn --device lamp-3 --out acl/roles/new.toml")
+    assert (code, err) == (0, "")
+    place.shell("cp -r acl before && rm before/roles/new.toml && gateway-admin device set lamp-3 --role new")
+    # Once the role is there it is what allows it; before, nothing did, and nothing is lost by its end.
+    assert answer(place, "acl learn --device lamp-3")["allow"][0]["observed"] is False
+    assert "new" not in {one["role"] for one in answer(place, "acl unused")["unused"]}
+    changes = answer(place, "acl diff before acl --replay")["replay"]["changes"]
+    assert [(one["topic"], one["recorded"], one["now"]) for one in changes] == [
+        ("new/{device}", "observed", "allowed")
+    ]
+    _, out, _ = place.shell("gateway-admin acl diff before acl --replay")
+    assert '  lamp-3 publish "new/{device}" (2 times, observed): is allowed by acl/roles/new.toml:' in out

@@ -28,9 +28,11 @@ from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, Poli
 from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
 from gateway.policy.engine.identity import OBSERVE_MAX, Grant
 from gateway.policy.engine.policy import Action
+from gateway.policy.engine.usage_record import Passage
 
 both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 SECOND = 1_000
+ALLOWED, OBSERVED, REFUSED = Passage
 UNTIL = NOW // SECOND + 60
 WATCHED = dataclasses.replace(LAMP, observe_until=UNTIL)
 WATCHED_READER = dataclasses.replace(READER, observe_until=UNTIL)
@@ -61,7 +63,7 @@ def world_with_a_clock():
 
 
 def recorded(world):
-    return {(one.action, one.template, one.allowed): one.count for one in world.recorder.take(1_000, 0)}
+    return {(one.action, one.template, one.passage): one.count for one in world.recorder.take(1_000, 0)}
 
 
 # What is recorded
@@ -75,8 +77,8 @@ def test_each_topic_is_recorded_once_a_connection_and_not_once_a_message(v5):
     assert book >> DeviceBytes(chunk) << SendToBus(chunk) >> DeviceBytes(chunk) << SendToBus(chunk)
     assert book >> says("other", v5=v5) << refused("publish", "other") >> says("other", v5=v5)
     assert recorded(world) == {
-        (Action.PUBLISH, "ok/{device}", True): 1,
-        (Action.PUBLISH, "other", False): 1,
+        (Action.PUBLISH, "ok/{device}", ALLOWED): 1,
+        (Action.PUBLISH, "other", REFUSED): 1,
     }
 
 
@@ -88,7 +90,7 @@ def test_a_message_that_a_condition_refuses_is_recorded_too():
         << refused("publish", "low/a")
         >> says("low/a", retain=True)
     )
-    assert recorded(world) == {(Action.PUBLISH, "low/a", True): 1, (Action.PUBLISH, "low/a", False): 1}
+    assert recorded(world) == {(Action.PUBLISH, "low/a", ALLOWED): 1, (Action.PUBLISH, "low/a", REFUSED): 1}
 
 
 @both
@@ -102,24 +104,24 @@ def test_subscriptions_and_deliveries_and_what_is_opened_are_recorded(v5):
     book.connection.receive(BusBytes(raw.publish("private/no/x", seal(b"1", "private/no/x"), v5=v5)))
     subscribe = Action.SUBSCRIBE
     assert recorded(world) == {
-        (subscribe, "ok/#", True): 1,
-        (subscribe, "#", False): 1,
-        (subscribe, "private/+", True): 1,
-        (subscribe, "ok/a", True): 1,
-        (subscribe, "ok/no/a", False): 1,
-        (subscribe, "private/x", True): 1,
-        (subscribe, "private/no/x", False): 1,
-        (Action.DECRYPT, "private/x", True): 1,
+        (subscribe, "ok/#", ALLOWED): 1,
+        (subscribe, "#", REFUSED): 1,
+        (subscribe, "private/+", ALLOWED): 1,
+        (subscribe, "ok/a", ALLOWED): 1,
+        (subscribe, "ok/no/a", REFUSED): 1,
+        (subscribe, "private/x", ALLOWED): 1,
+        (subscribe, "private/no/x", REFUSED): 1,
+        (Action.DECRYPT, "private/x", ALLOWED): 1,
     }
 
 
 def test_a_will_is_recorded_whatever_becomes_of_it():
-    for topic, allowed in (("ok/lamp-1", True), ("other", False)):
+    for topic, passage in (("ok/lamp-1", ALLOWED), ("other", REFUSED)):
         world = context()
         book = Playbook(DeviceConnection(world))
         book.connection.receive(DeviceBytes(raw.connect("c", will=(topic, b"x", 0, False))))
         book.connection.receive(Authenticated(LAMP))
-        assert recorded(world) == {(Action.PUBLISH, topic.replace("lamp-1", "{device}"), allowed): 1}
+        assert recorded(world) == {(Action.PUBLISH, topic.replace("lamp-1", "{device}"), passage): 1}
 
 
 def test_the_gateway_s_own_topics_are_not_recorded():
@@ -150,10 +152,16 @@ def test_what_goes_on_for_long_is_recorded_again(v5):
     assert recorded(world) == {}
     for _ in range(2):
         book.connection.receive(Tick())
-    assert recorded(world) == {(Action.SUBSCRIBE, "ok/#", True): 1, (Action.PUBLISH, "ok/will", True): 1}
+    assert recorded(world) == {
+        (Action.SUBSCRIBE, "ok/#", ALLOWED): 1,
+        (Action.PUBLISH, "ok/will", ALLOWED): 1,
+    }
     assert book >> DeviceBytes(message) << SendToBus(message) >> DeviceBytes(message) << SendToBus(message)
     assert book >> BusBytes(heard) << SendToDevice(heard)
-    assert recorded(world) == {(Action.PUBLISH, "ok/a", True): 1, (Action.SUBSCRIBE, "ok/heard", True): 1}
+    assert recorded(world) == {
+        (Action.PUBLISH, "ok/a", ALLOWED): 1,
+        (Action.SUBSCRIBE, "ok/heard", ALLOWED): 1,
+    }
 
 
 def test_many_filters_are_recorded_again_a_few_a_second():
@@ -182,7 +190,7 @@ def test_many_filters_are_recorded_again_a_few_a_second():
 
 @both
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_what_no_rule_allows_passes_is_told_once_and_recorded_as_refused(v5, qos):
+def test_what_no_rule_allows_passes_and_is_told_and_recorded_once(v5, qos):
     world = context()
     packet = raw.publish("other", b"x", qos=qos, packet_id=1 if qos else 0, v5=v5)
     assert (
@@ -193,7 +201,88 @@ def test_what_no_rule_allows_passes_is_told_once_and_recorded_as_refused(v5, qos
         >> DeviceBytes(packet)
         << SendToBus(packet)
     )
-    assert recorded(world) == {(Action.PUBLISH, "other", False): 1}
+    assert recorded(world) == {(Action.PUBLISH, "other", OBSERVED): 1}
+
+
+@both
+def test_what_passed_is_recorded_as_such_topics_filters_and_deliveries(v5):
+    world = context()
+    book = established(world, v5=v5, device=WATCHED_READER)
+    book.connection.receive(DeviceBytes(raw.subscribe(1, ("$share/g/else/#", 1), ("ok/#", 0), v5=v5)))
+    for topic in ("ok/no/a", "private/no/a", "ok/lamp-1"):
+        book.connection.receive(says(topic, v5=v5))
+    book.connection.receive(says("low/a", retain=True, v5=v5))
+    for topic, payload in (("heard", b"1"), ("private/no/b", seal(b"1", "private/no/b"))):
+        book.connection.receive(BusBytes(raw.publish(topic, payload, v5=v5)))
+    publish, subscribe = Action.PUBLISH, Action.SUBSCRIBE
+    assert recorded(world) == {
+        (subscribe, "else/#", OBSERVED): 1,
+        (subscribe, "ok/#", ALLOWED): 1,
+        (publish, "ok/no/a", OBSERVED): 1,
+        (publish, "private/no/a", OBSERVED): 1,
+        (publish, "ok/{device}", ALLOWED): 1,
+        (publish, "low/a", ALLOWED): 1,
+        (publish, "low/a", OBSERVED): 1,
+        (subscribe, "heard", OBSERVED): 1,
+        (subscribe, "private/no/b", OBSERVED): 1,
+    }
+
+
+def test_what_stays_closed_to_an_observed_device_is_recorded_as_refused():
+    world = context(policy(topic_levels=2))
+    book = established(world, device=WATCHED)
+    for topic in ("$CONTROL/dynamic-security/v1", "a/b/c", "gateway/no"):
+        book.connection.receive(says(topic))
+    book.connection.receive(DeviceBytes(raw.subscribe(1, ("$SYS/#", 0))))
+    assert recorded(world) == {
+        (Action.PUBLISH, "$CONTROL/dynamic-security/v1", REFUSED): 1,
+        (Action.PUBLISH, "a/b/c", REFUSED): 1,
+        (Action.SUBSCRIBE, "$SYS/#", REFUSED): 1,
+    }
+
+
+def test_a_verdict_that_outlives_the_time_is_recorded_anew_once():
+    """What is remembered of a topic is the same, what becomes of a message is not."""
+    world, clock = world_with_a_clock()
+    book = established(world, device=WATCHED)
+    clock[0] = UNTIL * SECOND - 1
+    chunk, heard = says("other"), BusBytes(raw.publish("heard", b"1"))
+    for event in (chunk, chunk, heard):
+        book.connection.receive(event)
+    assert recorded(world) == {
+        (Action.PUBLISH, "other", OBSERVED): 1,
+        (Action.SUBSCRIBE, "heard", OBSERVED): 1,
+    }
+    clock[0] += 1
+    for event in (chunk, chunk, heard, heard):
+        book.connection.receive(event)
+    assert recorded(world) == {
+        (Action.PUBLISH, "other", REFUSED): 1,
+        (Action.SUBSCRIBE, "heard", REFUSED): 1,
+    }
+
+
+def test_who_is_observed_in_the_middle_of_a_connection_is_recorded_so_from_then_on():
+    world = context()
+    book = established(world)
+    for device in (LAMP, WATCHED, LAMP):
+        if device is not book.connection.device:
+            book.connection.receive(PolicyChanged(device))
+        for _ in range(2):
+            book.connection.receive(says("other"))
+    assert recorded(world) == {(Action.PUBLISH, "other", REFUSED): 2, (Action.PUBLISH, "other", OBSERVED): 1}
+
+
+def test_a_filter_that_passed_is_recorded_again_as_what_it_is_by_then():
+    world, clock = world_with_a_clock()
+    far = dataclasses.replace(LAMP, observe_until=UNTIL + RECORD_AGAIN_SECONDS)
+    book = established(world, device=far, keep_alive=0)
+    book.connection.receive(DeviceBytes(raw.subscribe(1, ("other/#", 0))))
+    for passage in (OBSERVED, OBSERVED, REFUSED):
+        assert recorded(world) == {(Action.SUBSCRIBE, "other/#", passage): 1}
+        for _ in range(RECORD_AGAIN_SECONDS + 1):
+            clock[0] += SECOND
+            book.connection.receive(Tick())
 
 
 def test_a_deny_and_a_condition_pass_too():

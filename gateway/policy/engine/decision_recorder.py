@@ -14,7 +14,7 @@ from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE
 from gateway.policy.engine.rules import Action, Decision
 from gateway.policy.engine.topic_generalisation import template_of
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 
 RECORD_AGAIN_SECONDS = 600
 """What a device keeps doing is recorded again after this many seconds, lest it look as if it had stopped."""
@@ -31,11 +31,16 @@ _TOPIC_LEVELS_MAX = 16
 """Levels of a topic that is recorded by its template."""
 
 
-def _read(key: bytes) -> tuple[Action, str, bool]:
-    """Action, template and whether it was allowed, from a key that `UsageRecorder._add` made."""
+_SIGN = {Passage.ALLOWED: "+", Passage.OBSERVED: "~", Passage.REFUSED: "-"}
+"""What stands for a passage in a key; no action has one of these in its name."""
+_PASSAGE = {sign: passage for passage, sign in _SIGN.items()}
+
+
+def _read(key: bytes) -> tuple[Action, str, Passage]:
+    """Action, template and passage, from a key that `UsageRecorder._add` made."""
     text = key.decode()
-    at = next(at for at, character in enumerate(text) if character in "+-")
-    return Action(text[:at]), text[at + 1 :], text[at] == "+"
+    at = next(at for at, character in enumerate(text) if character in _PASSAGE)
+    return Action(text[:at]), text[at + 1 :], _PASSAGE[text[at]]
 
 
 class UsageRecorder:
@@ -45,25 +50,31 @@ class UsageRecorder:
 
     def __init__(self) -> None:
         self._uses: OrderedDict[str, dict[bytes, int]] = OrderedDict()
-        """How often it was decided, by device and key (action, `+` for allowed or `-` for refused,
-        template)."""
+        """How often it was decided, by device and key (action, sign of the passage, template)."""
         self._record_count = 0
 
-    def record(self, identity: Identity, action: Action, topic: str, decision: Decision) -> None:
-        """Count this decision, on a valid topic name or on a filter without its `$share/<group>/`."""
+    def record(
+        self, identity: Identity, action: Action, topic: str, decision: Decision, *, observed: bool = False
+    ) -> None:
+        """Count this decision, on a valid topic name or on a filter without its `$share/<group>/`.
+
+        `observed` says of a refusal that it passed all the same, because the device is observed.
+        """
         if decision is RESERVED or decision is SERVICE:
             return  # rules have no part in it
         template = OVERFLOW
         if topic.count("/") < _TOPIC_LEVELS_MAX:
             template = template_of(topic, identity, decision.allow_rules)
-        self._add(identity.device_id, action, template, 1, allowed=decision.allowed)
+        refusal = Passage.OBSERVED if observed else Passage.REFUSED
+        passage = Passage.ALLOWED if decision.allowed else refusal
+        self._add(identity.device_id, action, template, passage, 1)
 
-    def _add(self, device_id: str, action: Action, template: str, count: int, *, allowed: bool) -> None:
+    def _add(self, device_id: str, action: Action, template: str, passage: Passage, count: int) -> None:
         uses = self._uses.get(device_id)
         if uses is None:
             uses = self._uses[device_id] = {}
         # As UTF-8: of text, one emoji would make every letter take four bytes.
-        key = f"{action}{'+' if allowed else '-'}{template}".encode()
+        key = f"{action}{_SIGN[passage]}{template}".encode()
         if key not in uses:
             full = self._record_count >= _RECORDS_MAX and len(uses) >= _RECORDS_PER_DEVICE_ALWAYS
             if len(key) > _KEY_BYTES_MAX or len(uses) >= _RECORDS_PER_DEVICE_MAX or full:
@@ -94,4 +105,4 @@ class UsageRecorder:
     def put_back(self, records: list[UsageRecord]) -> None:
         """Take back what could not be saved."""
         for one in records:
-            self._add(one.device_id, one.action, one.template, one.count, allowed=one.allowed)
+            self._add(one.device_id, one.action, one.template, one.passage, one.count)

@@ -6,6 +6,7 @@ Apart from the recorder, so that whoever reads the store need not have the polic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,18 @@ if TYPE_CHECKING:
 
 OVERFLOW = ""
 """The template under which everything beyond the bounds is counted."""
+
+
+class Passage(StrEnum):
+    """Whether what a device did passed, and by what. The values are stored."""
+
+    ALLOWED = "allowed"
+    """By a rule."""
+    OBSERVED = "observed"
+    """Refused by the rules, it passed only because its device was observed. Never said of wills, nor of
+    encrypting and decrypting: these don't pass (`gateway.policy.engine.policy.passes_when_observed`)."""
+    REFUSED = "refused"
+    """Not at all. Of a record that a version before this word wrote: it may have been observed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +36,7 @@ class UsageRecord:
     action: Action
     template: str
     """As `gateway.policy.engine.topic_generalisation` makes it, or `OVERFLOW`."""
-    allowed: bool
+    passage: Passage
     count: int
     """Decisions, not messages: one per topic and connection, and one more each
     `decision_recorder.RECORD_AGAIN_SECONDS`."""

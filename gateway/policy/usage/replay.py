@@ -2,6 +2,10 @@
 
 Works on the recorded templates, and on the devices as they are now. A change that affects no recorded usage
 is found by `gateway.policy.analysis.diff` alone.
+
+That a device is or was observed has no part in it: both policies decide by their rules. So what passed only
+because of it is newly allowed by the policy that has a rule for it, and never newly refused because that time
+is over, for neither policy allows it. `UsageRecord.passage` says of a change what became of it at the time.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ used. It allows more than that where a level varies (if a rule of today has a wi
 allowed it are gone), where a placeholder stands for what several devices used, and where no rule covers a
 record with a `+`: then the parts that rules allow (`proposed_in_part`). It keeps the conditions of today's
 rules (`gateway.policy.usage.replay.Conditions`), and those denies that take something out of what it allows.
-What was refused is listed; what the role would allow of it is named (`newly_allowed`, `sometimes_refused`).
+What passed only because its device was observed it allows, too (`Proposal.observed`), but without a new `+`:
+no rule says how far that may go. What was refused is listed; what the role would allow of it is named
+(`newly_allowed`, `sometimes_refused`).
 Knows no files: `gateway.policy.usage.role_writer` writes the role down.
 
 For example, under `allow home/+/+` and `deny home/locks/#`:
@@ -33,7 +35,8 @@ from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
+from gateway.policy.usage.observed_usage import divided
 from gateway.policy.usage.placeholder_inference import with_placeholders
 from gateway.policy.usage.replay import (
     UNCONDITIONAL,
@@ -44,6 +47,7 @@ from gateway.policy.usage.replay import (
     decisions_on,
     overlapping_rules,
 )
+from gateway.policy.usage.role_boundaries import denies_to_keep, is_barred
 from gateway.policy.usage.role_proposal import LEARNED_ROLE, Proposal, SummaryByTemplate, UsageSummary
 
 _CONDITIONS_OF = {
@@ -64,7 +68,7 @@ class _Use:
     conditions: Conditions
     """What these rules require of a message."""
     rule_filters: tuple[str, ...]
-    """The topics of these rules; empty if the rules that allowed it are gone."""
+    """The topics of these rules; empty if there is none, or those that allowed it are gone."""
 
 
 def learn(
@@ -74,13 +78,12 @@ def learn(
     identities = {device.device_id: as_identity(device) for device in devices}
     known_records = [record for record in records if record.device_id in identities]
     with_template = [record for record in known_records if record.template != OVERFLOW]
+    allowed, observed, refused = divided(policy, identities, with_template)
     uses: list[_Use] = []
     without_rule, proposed_in_part, wide = [], [], []
     by_other_roles = 0
     source_roles = None if role is None else frozenset(policy.expanded((role,)))
-    for record in with_template:
-        if not record.allowed:
-            continue
+    for record in allowed:
         its_uses = _uses_of(policy, identities[record.device_id], record, source_roles)
         granted_wide = _granted_wide(policy, identities[record.device_id], record)
         if not its_uses:
@@ -95,16 +98,19 @@ def learn(
             without_rule.append(record)
         elif any(use.record.template != use.whole_template for use in its_uses):
             proposed_in_part.append(record)
-    refused = [record for record in with_template if not record.allowed]
+    uses += [_Use(record, record.template, UNCONDITIONAL, ()) for record in observed]
     writable = [use for use in uses if rule_topic_fault(use.record.template) is None]
-    allows = _allows(writable, refused, identities)
+    allows, of_observed = _allows(writable, refused, identities)
     roles = source_roles or {
         name for identity in identities.values() for name in policy.expanded(identity.roles)
     }
     proposal = Proposal(
         devices=tuple(sorted({record.device_id for record in known_records})),
         allows=allows,
-        denies=_denies(policy, roles, allows),
+        observed=of_observed,
+        denies=denies_to_keep(
+            policy, roles, [*((key[0], allows[key]) for key in allows), *of_observed.items()]
+        ),
         refused={},
         barred={},
         sometimes_refused={},
@@ -218,7 +224,8 @@ def _allows(
     uses: Sequence[_Use],
     refused: Iterable[UsageRecord],
     identities: Mapping[str, Identity],
-) -> dict[tuple[Action, Conditions], SummaryByTemplate]:
+) -> tuple[dict[tuple[Action, Conditions], SummaryByTemplate], dict[Action, SummaryByTemplate]]:
+    """What the role allows, of what rules allowed and of what passed only because its device was observed."""
     templates = with_placeholders(
         [
             (identities[use.record.device_id], use.record.action, use.record.template, use.rule_filters)
@@ -227,7 +234,12 @@ def _allows(
     )
     grouped: defaultdict[tuple[Action, Conditions], SummaryByTemplate] = defaultdict(dict)
     rule_filters: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
+    observed: defaultdict[Action, SummaryByTemplate] = defaultdict(dict)
     for use, template in zip(uses, templates, strict=True):
+        if use.record.passage is Passage.OBSERVED:
+            topics = observed[use.record.action]
+            topics.setdefault(template, UsageSummary()).add(_summary(use.record, template))
+            continue
         topics = grouped[use.record.action, use.conditions]
         topics.setdefault(template, UsageSummary()).add(_summary(use.record, template))
         rule_filters[use.record.action, use.conditions].setdefault(template, set()).update(use.rule_filters)
@@ -244,7 +256,7 @@ def _allows(
         for template, summary in recorded.items():
             general.setdefault(generalised_to[template], UsageSummary()).add(summary)
         allows[key] = _without_covered(general)
-    return allows
+    return allows, {action: _without_covered(observed[action]) for action in Action if action in observed}
 
 
 def _is_within_rules(rule_filters: Mapping[str, Collection[str]], general: str) -> bool:
@@ -283,44 +295,6 @@ def _without_covered(topics: SummaryByTemplate) -> SummaryByTemplate:
         widest = min(covered_by[topic], key=lambda other: len(covered_by[other]))
         kept.setdefault(widest, UsageSummary()).add(summary)
     return kept
-
-
-def _denies(
-    policy: Policy, roles: Collection[str], allows: Mapping[tuple[Action, Conditions], SummaryByTemplate]
-) -> tuple[Rule, ...]:
-    """Those of today's denies that overlap something that the proposal allows, for just these actions."""
-    found = []
-    for rule in policy.rules_of(sorted(roles)):
-        if rule.effect is not Effect.DENY:
-            continue
-        denied = _for_anybody(rule.topic)
-        overlaps = {
-            action
-            for (action, _), topics in allows.items()
-            if action in rule.actions
-            and any(intersection(denied, _for_anybody(topic)) is not None for topic in topics)
-        }
-        if overlaps:
-            found.append(replace(rule, actions=frozenset(overlaps)))
-    return tuple(found)
-
-
-def _is_barred(action: Action, topic: str, denies: Iterable[Rule]) -> bool:
-    """Whether not even a commented-out rule is proposed: a deny overlaps it, or no rule can name it."""
-    # Topics with a $ are the bus's own, with its administration among them: such a rule has to be written by
-    # a person.
-    if topic[:1] == "$" or rule_topic_fault(topic):
-        return True
-    for_anybody = _for_anybody(topic)
-    return any(
-        action in rule.actions and intersection(_for_anybody(rule.topic), for_anybody) is not None
-        for rule in denies
-    )
-
-
-def _for_anybody(template: str) -> str:
-    """A filter of all topics that the template may stand for, whatever the device."""
-    return "/".join(["+" if level[:1] == "{" else level for level in template.split("/")])
 
 
 def _checked(
@@ -368,7 +342,11 @@ def _checked(
         proposal,
         refused=listed,
         barred={
-            action: {topic: summary for topic, summary in topics.items() if _is_barred(action, topic, denies)}
+            action: {
+                topic: summary
+                for topic, summary in topics.items()
+                if is_barred(policy, action, topic, denies)
+            }
             for action, topics in listed.items()
         },
         sometimes_refused=_by_template(sometimes_refused),

@@ -50,24 +50,27 @@ class Proposal:
     devices: tuple[str, ...]
     """Ids of the devices that have a usage record."""
     allows: Mapping[tuple[Action, Conditions], SummaryByTemplate]
+    observed: Mapping[Action, SummaryByTemplate]
+    """What the role allows, too, without conditions: it passed only because its device was observed. Nobody
+    has said yes to it so far, so whoever reads the proposal has to."""
     denies: tuple[Rule, ...]
     """Taken over from today's roles."""
     refused: Mapping[Action, SummaryByTemplate]
     """What was refused, and is not allowed by this role."""
     barred: Mapping[Action, SummaryByTemplate]
     """The part of `refused` that gets not even a commented-out rule: a deny of today overlaps it, it begins
-    with a `$`, or no rule can name it."""
+    with a `$` or is the gateway's own, or no rule can name it. Some of it passed, observed."""
     sometimes_refused: Mapping[Action, SummaryByTemplate]
-    """The same device was both refused and allowed the same template: because of QoS, retain flag or size, or
-    because the rules changed in between."""
+    """The same device was refused the same template, and it passed: because of QoS, retain flag or size, or
+    because the rules changed in between, or the time for which it was observed was over."""
     unwritable: Mapping[Action, SummaryByTemplate]
-    """What was allowed, but no rule can name: a level contains a brace."""
+    """What passed, but no rule can name: a level contains a brace."""
     by_other_roles: int
     """Decisions left out because other roles of these devices allow them."""
     overflow: int
     """Decisions beyond the recorder's bounds, which were counted without their topics."""
     newly_refused: tuple[UsageRecord, ...] = ()
-    """What was allowed when it was recorded, and this role refuses: a deny was added since then, or it is a
+    """What passed when it was recorded, and this role refuses: a deny was added since then, or it is a
     wide filter for which nothing was delivered that this role could allow."""
     newly_allowed: tuple[UsageRecord, ...] = ()
     """What was refused when it was recorded, and this role allows."""
@@ -80,11 +83,21 @@ class Proposal:
     """`FILTER` if a wide filter was, or may have been, granted in part. The role then needs no rule that
     covers that filter, only rules for what is delivered."""
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether it allows anything: a file without a rule is no role."""
+        return bool(self.allows or self.observed)
+
     def role(self) -> Role:
         """The proposal as a role, to put into a `Policy`."""
         rules = [
             Rule(Effect.ALLOW, frozenset({action}), topic, *conditions)
             for (action, conditions), topics in self.allows.items()
+            for topic in topics
+        ]
+        rules += [
+            Rule(Effect.ALLOW, frozenset({action}), topic)
+            for action, topics in self.observed.items()
             for topic in topics
         ]
         return Role(LEARNED_ROLE, "", (*rules, *self.denies), subscribe=self.on_wide_subscribe)

@@ -23,11 +23,17 @@ _LINES_MAX = 200
 """Lines of one list: a device may be refused any number of topics."""
 
 
+_OBSERVED = (
+    "# No rule of today allows this: it passed only because the device was observed. Read each line,",
+    "# and strike out what is not needed.",
+)
+
+
 def role_file(proposal: Proposal, title: str, period: str) -> str:
     """The text of the file. `title` says whose role it is, `period` when the usage was recorded."""
     lines = [
         f"# {title}, learned from what {_names(proposal.devices)} did in {period}.",
-        "# It allows what was allowed and used, and nothing else. Counts are decisions, one for each topic",
+        f"# It allows {_what(proposal)}, and nothing else. Counts are decisions, one for each topic",
         "# and connection, not messages; they begin with the first time of their line, which may be before",
         "# that. Read it, and save it as roles/<name>.toml; `gateway-admin acl diff` says what it changes.",
         *(f"# {line}" for line in _warnings(proposal)),
@@ -39,26 +45,34 @@ def role_file(proposal: Proposal, title: str, period: str) -> str:
         )
     for (action, conditions), topics in proposal.allows.items():
         lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(conditions)]
+    for action, topics in proposal.observed.items():
+        lines += ["", *_OBSERVED, "[[allow]]", f'actions = ["{action}"]', *_topics(topics)]
     for rule in proposal.denies:
         lines += ["", *_deny(rule)]
     lines += _comments(
-        "Allowed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
+        "Passed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
     )
     lines += _comments(
-        "Refused at times, for a single message or before there was a rule; allowed here.",
+        "Refused at times, for a single message, without a rule or not observed at that time; allowed here.",
         proposal.sometimes_refused,
     )
     lines += _refused(proposal)
     lines += _comments(
-        "Refused, and not allowed here: a deny says so, or it begins with $, or no rule can say it.",
+        "Refused by rules, and not allowed here: a deny says so, or it begins with $, or no rule can say it.",
         proposal.barred,
     )
     return "\n".join([*lines, ""])
 
 
+def _what(proposal: Proposal) -> str:
+    return "what passed and was used" if proposal.observed else "what was allowed and used"
+
+
 def _warnings(proposal: Proposal) -> Iterator[str]:
-    if not proposal.allows:
+    if not proposal.has_rules:
         yield "Nothing was allowed and used: there is no rule to write, and a file without one is no role."
+    if proposal.observed:
+        yield "Careful: some passed only because the device was observed. Blocks of their own say which."
     if proposal.by_other_roles:
         yield f"Left out: {proposal.by_other_roles} decisions that other roles of these devices allow."
     if proposal.overflow:
@@ -69,7 +83,7 @@ def _warnings(proposal: Proposal) -> Iterator[str]:
     if proposal.without_rule:
         yield f"Careful: it allows what no rule of today allows: {listed(proposal.without_rule)}."
     if proposal.newly_refused:
-        yield f"Careful: it refuses what was allowed when it was recorded: {listed(proposal.newly_refused)}."
+        yield f"Careful: it refuses what passed when it was recorded: {listed(proposal.newly_refused)}."
     if proposal.newly_allowed:
         yield f"Careful: it allows what was refused when it was recorded: {listed(proposal.newly_allowed)}."
 
@@ -121,8 +135,7 @@ def _refused(proposal: Proposal) -> Iterator[str]:
             continue
         if not has_heading:
             yield ""
-            yield "# Refused, and not allowed here. While a device is observed it passes: the record does"
-            yield "# not tell them apart. Uncomment what is needed, and nothing else."
+            yield "# Refused, and not allowed here. Uncomment what is needed, and nothing else."
             has_heading = True
         yield "#"
         yield "# [[allow]]"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import Decision
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.policy.usage.replay import as_identity, decision_on, overlapping_rules
 
 
@@ -28,12 +28,13 @@ def unused(
     """The allow rules with an action that no recorded usage of these devices needed, in file order.
 
     A rule that admits a use counts as needed even if a different one admits it, too. If the record doesn't
-    say which rule admitted a use, all that may have done so count as needed.
+    say which rule admitted a use, all that may have done so count as needed. What passed only because its
+    device was observed needs the rules that allow it now: they were made for it since then.
     """
     used: set[tuple[int, Action]] = set()
     for one in records:
         device = devices.get(one.device_id)
-        if one.allowed and device is not None:
+        if one.passage is not Passage.REFUSED and device is not None:
             used |= {(id(rule), one.action) for rule in _rules_needed(policy, device, one)}
     used_roles = {role for device in devices.values() for role in policy.expanded(device.roles)}
     return tuple(
@@ -53,6 +54,8 @@ def _rules_needed(policy: Policy, device: Device, one: UsageRecord) -> Iterable[
         if one.template == OVERFLOW
         else decision_on(policy, as_identity(device), one.action, one.template)
     )
+    if decision is not None and not decision.allowed and one.passage is Passage.OBSERVED:
+        return ()  # no rule admitted it then, and none does today
     if decision is not None and decision.is_partial and "+" not in one.template.split("/"):
         return ()  # a wide filter needs no rule of its own: the topics delivered have their own records
     if decision is not None and ("+" not in one.template.split("/") or _is_covered(decision, one)):

@@ -27,7 +27,7 @@ def will(topic, *, qos=0, retain=False, size=1, sealed=False):
 
 
 def recorded(world):
-    return {(one.action, one.template, one.allowed): one.count for one in world.recorder.take(1_000, 0)}
+    return {(one.action, one.template, one.passage): one.count for one in world.recorder.take(1_000, 0)}
 
 
 def test_asking_records_nothing_and_noting_does():
@@ -41,7 +41,20 @@ def test_asking_records_nothing_and_noting_does():
         asked.observes(topic, asked.publish(topic).decision)
     assert recorded(world) == {}
     asked.record(Action.PUBLISH, "ok", asked.publish("ok").decision)
-    assert recorded(world) == {(Action.PUBLISH, "ok", True): 1}
+    assert recorded(world) == {(Action.PUBLISH, "ok", "allowed"): 1}
+
+
+def test_a_refusal_is_recorded_once_whatever_else_is_reported_of_its_topic():
+    world = context()
+    asked = authorizer(world, dataclasses.replace(LAMP, observe_until=NOW // 1_000 + 60))
+    cached = asked.publish("other")
+    for _ in range(3):
+        asked.let_pass(Action.PUBLISH, cached, cached.decision)
+        asked.too_long(cached, "It is too long.")
+    assert recorded(world) == {(Action.PUBLISH, "other", "observed"): 1}
+    for _ in range(3):
+        asked.refuse(Action.PUBLISH, cached, cached.decision)
+    assert recorded(world) == {(Action.PUBLISH, "other", "refused"): 1}
 
 
 def test_what_may_be_published_and_what_becomes_of_it():

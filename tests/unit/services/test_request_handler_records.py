@@ -10,7 +10,7 @@ from gateway.policy.engine.policy import Action
 
 def recorded(counter):
     found = counter.context.recorder.take(1_000, 0)
-    return {(one.device_id, one.action, one.template, one.allowed): one.count for one in found}
+    return {(one.device_id, one.action, one.template, one.passage): one.count for one in found}
 
 
 def test_both_rights_are_recorded_with_their_answer():
@@ -22,9 +22,9 @@ def test_both_rights_are_recorded_with_their_answer():
     here.ask("encrypt", topic="corner/svc/x", message=1, who="other")
     here.ask("auth", who="other")
     assert recorded(here) == {
-        ("other", Action.ENCRYPT, "corner/{device}/x", True): 1,
-        ("other", Action.DECRYPT, "corner/{device}/x", True): 1,
-        ("other", Action.ENCRYPT, "corner/svc/x", False): 1,
+        ("other", Action.ENCRYPT, "corner/{device}/x", "allowed"): 1,
+        ("other", Action.DECRYPT, "corner/{device}/x", "allowed"): 1,
+        ("other", Action.ENCRYPT, "corner/svc/x", "refused"): 1,
     }
 
 

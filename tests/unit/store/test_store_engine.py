@@ -18,6 +18,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
+from gateway.policy.engine.rules import Action
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.store import NewDevice, StoreError, open_store
 from gateway.store.async_engine import AsyncDatabase
 from gateway.store.database import HEAD, Database, url_of
@@ -178,6 +180,26 @@ async def test_a_database_of_the_first_version_keeps_its_devices(path):
     assert (device.token_epoch, device.revocations, device.observe_until) == (0, (), 0)
     assert (await store.devices.revoke_tokens("lamp-1")).token_epoch == 8
     await store.close()
+
+
+async def test_usage_records_of_before_the_passages_are_kept(path):
+    """Whether one that was not allowed passed, for its device was observed, they did not say."""
+    migrate(
+        path,
+        "0009",
+        "INSERT INTO observations VALUES ('lamp-1', 'publish', 'a', 1, 3, 10, 20)",
+        "INSERT INTO observations VALUES ('lamp-1', 'publish', 'a', 0, 4, 30, 40)",
+        "INSERT INTO observations VALUES ('lamp-1', 'subscribe', '', 0, 5, 50, 60)",
+    )
+    store = await open_store(f"sqlite:///{path}")
+    assert await store.usage.records(0) == [
+        UsageRecord("lamp-1", Action.PUBLISH, "a", Passage.ALLOWED, 3, 10, 20),
+        UsageRecord("lamp-1", Action.PUBLISH, "a", Passage.REFUSED, 4, 30, 40),
+        UsageRecord("lamp-1", Action.SUBSCRIBE, OVERFLOW, Passage.REFUSED, 5, 50, 60),
+    ]
+    await store.close()
+    tables = {name for (name,) in sql(path, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert "observations_before" not in tables
 
 
 async def test_opening_prints_nothing_and_leaves_logging_alone(path, capfd):

@@ -16,7 +16,7 @@ from harness.stored_devices import add_devices
 from gateway.policy.engine.identity import OBSERVE_MAX
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.store import UnknownDevice, usage
 from gateway.store.device_directory import Directory
 
@@ -28,6 +28,7 @@ def now() -> int:
 NOW = now()
 """When this file was read, which may be minutes before its tests."""
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
+ALLOWED, OBSERVED, REFUSED = Passage
 
 
 def sql(path: Path, statement: str, *values: object) -> list[tuple]:
@@ -42,7 +43,7 @@ async def store(store):
 
 
 def seen(template: str, device_id: str = "lamp-1", **values) -> UsageRecord:
-    one = UsageRecord(device_id, PUBLISH, template, allowed=True, count=1, first_at=NOW, last_at=NOW)
+    one = UsageRecord(device_id, PUBLISH, template, ALLOWED, count=1, first_at=NOW, last_at=NOW)
     return replace(one, **values)
 
 
@@ -65,7 +66,7 @@ async def test_observations_are_added_up(store):
 async def test_what_differs_in_anything_is_another_one(store):
     some = [
         seen("a"),
-        seen("a", allowed=False),
+        seen("a", passage=REFUSED),
         seen("a", action=SUBSCRIBE),
         seen("a", "lamp-2"),
         seen("b"),
@@ -133,9 +134,9 @@ async def test_a_device_with_too_many_topics_keeps_what_they_have_in_common(stor
 async def test_what_was_refused_is_not_taken_in_by_what_was_allowed(store, monkeypatch):
     monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 10)
     allowed = [*(seen(f"a/{number}") for number in range(3)), *(seen(f"b/{number}") for number in range(7))]
-    await add_records(store, [seen("a/secret", allowed=False), *allowed])
-    found = {(one.template, one.allowed) for one in await store.usage.records(0)}
-    assert found == {("a/secret", False), ("a/0", True), ("a/1", True), ("a/2", True), ("b/+", True)}
+    await add_records(store, [seen("a/secret", passage=REFUSED), *allowed])
+    found = {(one.template, one.passage) for one in await store.usage.records(0)}
+    assert found == {("a/secret", REFUSED), *((topic, ALLOWED) for topic in ("a/0", "a/1", "a/2", "b/+"))}
 
 
 async def test_topics_without_anything_in_common_are_kept_by_age_and_the_rest_is_counted(store, monkeypatch):
@@ -161,13 +162,13 @@ async def test_whoever_names_topics_makes_no_more_work_than_one_may(store, monke
     monkeypatch.setattr(usage, "EffortLeft", Watched)
     deep = "/".join("tttttttttt")
     costly = [f"{'/'.join(levels)}/{deep}" for levels in product("abc", repeat=6)]
-    refused = [seen(f"{'x/' * 15}{number}", allowed=False) for number in range(400)]
+    refused = [seen(f"{'x/' * 15}{number}", passage=REFUSED) for number in range(400)]
     await add_records(store, [*map(seen, costly), *refused])
     assert 0 < sum(units) < usage._REDUCING_EFFORT
     found = await store.usage.records(0)
     assert len(found) <= usage._RECORDS_PER_DEVICE_MAX
-    assert sum(one.count for one in found if one.allowed) == len(costly)
-    assert sum(one.count for one in found if not one.allowed) == len(refused)
+    assert sum(one.count for one in found if one.passage is ALLOWED) == len(costly)
+    assert sum(one.count for one in found if one.passage is REFUSED) == len(refused)
 
 
 async def test_a_device_that_was_removed_before_its_records_were_made_fewer_stays_removed(store):
@@ -249,3 +250,25 @@ async def test_a_device_that_is_not_there_is_not_observed(store):
     with pytest.raises(UnknownDevice):
         await store.devices.observe("ghost", 60)
     assert await store.changes.last() == last
+
+
+async def test_what_passed_for_its_device_was_observed_is_kept_as_it_was_seen(store, monkeypatch):
+    """A role that is learned allows what was seen, and no rule says how far a `+` of it might go."""
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 10)
+    watched = [seen(f"a/{number}", passage=OBSERVED, last_at=NOW - number) for number in range(4)]
+    refused = [seen(f"b/{number}", passage=REFUSED) for number in range(4)]
+    allowed = [seen(f"a/x{number}") for number in range(4)]
+    await add_records(store, [*watched, *refused, *allowed])
+    # Nor does a `+` of what was allowed take it in. Of all there is room for five.
+    assert {(one.template, one.passage, one.count) for one in await store.usage.records(0)} == {
+        ("a/0", OBSERVED, 1),
+        *((f"a/x{number}", ALLOWED, 1) for number in range(4)),
+        (OVERFLOW, OBSERVED, 3),
+        (OVERFLOW, REFUSED, 4),
+    }
+
+
+async def test_a_passage_that_nobody_knows_is_left_out(store, path):
+    await add_records(store, [seen("a", passage=OBSERVED), seen("b")])
+    sql(path, "UPDATE observations SET passage = 'waved through' WHERE template = 'a'")
+    assert await store.usage.records(0) == [seen("b")]

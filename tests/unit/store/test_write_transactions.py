@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 
 from gateway.connection.bus_holdings import Kind, SavedHoldings
 from gateway.policy.engine.rules import Action
-from gateway.policy.engine.usage_record import UsageRecord
+from gateway.policy.engine.usage_record import Passage, UsageRecord
 from gateway.store import IssuedToken, StoredRefusal, usage
 
 
@@ -28,7 +28,7 @@ async def store(store):
 
 def record(number: int) -> UsageRecord:
     return UsageRecord(
-        "lamp", Action.PUBLISH, f"{number}/x", allowed=True, count=1, first_at=1, last_at=number
+        "lamp", Action.PUBLISH, f"{number}/x", passage=Passage.ALLOWED, count=1, first_at=1, last_at=number
     )
 
 

@@ -16,7 +16,7 @@ from gateway.app.savers.usage import UsageSaver
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import Action
-from gateway.policy.engine.usage_record import UsageRecord
+from gateway.policy.engine.usage_record import Passage, UsageRecord
 from gateway.store import StoreError
 from gateway.store import usage as usage_store
 from gateway.store.device_directory import Directory
@@ -41,7 +41,7 @@ async def test_what_was_seen_is_saved_without_being_asked(store, monkeypatch):
             while sum([one.count for one in await store.usage.records(0)]) != number:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     (one,) = await store.usage.records(0)
-    assert (one.device_id, one.template, one.allowed) == ("lamp-1", "ok/a", True)
+    assert (one.device_id, one.template, one.passage) == ("lamp-1", "ok/a", "allowed")
     assert one.first_at == one.last_at == world.now() // 1_000
 
 
@@ -94,7 +94,7 @@ async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
 
 
 async def test_what_is_too_old_is_dropped(store, monkeypatch):
-    old = UsageRecord("lamp-1", Action.PUBLISH, "ok", allowed=True, count=1, first_at=1, last_at=1)
+    old = UsageRecord("lamp-1", Action.PUBLISH, "ok", Passage.ALLOWED, count=1, first_at=1, last_at=1)
     await store.usage.add_records([old])
     async with beside(saver_of(store, context()).run()), asyncio.timeout(20):
         while await store.usage.records(0):  # noqa: ASYNC110

@@ -11,16 +11,17 @@ from gateway.policy.engine import decision_recorder
 from gateway.policy.engine.decision_recorder import UsageRecorder
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.policy import RESERVED, SERVICE, Action, Decision
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 
 LAMP = Identity("lamp-1", ("r",), {"room": ("kitchen",)}, "c")
 YES = Decision(allowed=True, reason="", rule=None)
 NO = Decision(allowed=False, reason="", rule=None)
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
+ALLOWED, OBSERVED, REFUSED = Passage
 
 
 def taken(one, most=1_000):
-    return {(o.device_id, o.action, o.template, o.allowed): o.count for o in one.take(most, 7)}
+    return {(o.device_id, o.action, o.template, o.passage): o.count for o in one.take(most, 7)}
 
 
 def test_what_was_decided_is_counted_by_device_action_template_and_answer():
@@ -31,10 +32,10 @@ def test_what_was_decided_is_counted_by_device_action_template_and_answer():
     here.record(LAMP, SUBSCRIBE, "a/lamp-1", YES)
     here.record(replace(LAMP, device_id="lamp-2"), PUBLISH, "a/lamp-1", YES)
     assert taken(here) == {
-        ("lamp-1", PUBLISH, "a/{device}", True): 2,
-        ("lamp-1", PUBLISH, "a/{device}", False): 1,
-        ("lamp-1", SUBSCRIBE, "a/{device}", True): 1,
-        ("lamp-2", PUBLISH, "a/lamp-1", True): 1,
+        ("lamp-1", PUBLISH, "a/{device}", ALLOWED): 2,
+        ("lamp-1", PUBLISH, "a/{device}", REFUSED): 1,
+        ("lamp-1", SUBSCRIBE, "a/{device}", ALLOWED): 1,
+        ("lamp-2", PUBLISH, "a/lamp-1", ALLOWED): 1,
     }
     assert taken(here) == {}
 
@@ -42,7 +43,7 @@ def test_what_was_decided_is_counted_by_device_action_template_and_answer():
 def test_the_time_is_that_of_the_taking():
     here = UsageRecorder()
     here.record(LAMP, PUBLISH, "a", YES)
-    assert here.take(1, 99) == [UsageRecord("lamp-1", PUBLISH, "a", True, 1, 99, 99)]
+    assert here.take(1, 99) == [UsageRecord("lamp-1", PUBLISH, "a", ALLOWED, 1, 99, 99)]
 
 
 @pytest.mark.parametrize("decision", [RESERVED, SERVICE])
@@ -58,7 +59,7 @@ def test_what_could_not_be_saved_is_added_to_what_came_since():
     unsaved = here.take(1, 1)
     here.record(LAMP, PUBLISH, "a", YES)
     here.put_back(unsaved)
-    assert taken(here) == {("lamp-1", PUBLISH, "a", True): 2}
+    assert taken(here) == {("lamp-1", PUBLISH, "a", ALLOWED): 2}
 
 
 def test_who_waits_longest_is_taken_first():
@@ -79,10 +80,10 @@ def test_one_device_has_room_for_so_many_and_the_rest_is_counted(monkeypatch):
     here.record(LAMP, SUBSCRIBE, "a", NO)
     here.record(replace(LAMP, device_id="other"), PUBLISH, "b", YES)
     assert taken(here) == {
-        **{("lamp-1", PUBLISH, f"a/{number}", True): 2 for number in range(3)},
-        ("lamp-1", PUBLISH, OVERFLOW, True): 4,
-        ("lamp-1", SUBSCRIBE, OVERFLOW, False): 1,
-        ("other", PUBLISH, "b", True): 1,
+        **{("lamp-1", PUBLISH, f"a/{number}", ALLOWED): 2 for number in range(3)},
+        ("lamp-1", PUBLISH, OVERFLOW, ALLOWED): 4,
+        ("lamp-1", SUBSCRIBE, OVERFLOW, REFUSED): 1,
+        ("other", PUBLISH, "b", ALLOWED): 1,
     }
 
 
@@ -107,7 +108,7 @@ def test_three_hundred_decoys_leave_room_for_what_was_meant():
     for number in range(300):
         here.record(LAMP, PUBLISH, f"decoy/{number}", NO)
     here.record(LAMP, PUBLISH, "locks/front", NO)
-    assert ("lamp-1", PUBLISH, "locks/front", False) in taken(here)
+    assert ("lamp-1", PUBLISH, "locks/front", REFUSED) in taken(here)
 
 
 def test_a_device_that_fills_it_leaves_room_for_the_first_of_each_other(monkeypatch):
@@ -137,7 +138,7 @@ def test_so_much_is_taken_at_once_and_not_more():
 def test_a_topic_without_end_is_counted_and_not_kept(topic):
     here = UsageRecorder()
     here.record(LAMP, PUBLISH, topic, NO)
-    assert taken(here) == {("lamp-1", PUBLISH, OVERFLOW, False): 1}
+    assert taken(here) == {("lamp-1", PUBLISH, OVERFLOW, REFUSED): 1}
 
 
 def test_what_waits_of_a_removed_device_is_dropped_and_takes_no_room(monkeypatch):
@@ -149,14 +150,14 @@ def test_what_waits_of_a_removed_device_is_dropped_and_takes_no_room(monkeypatch
     here.forget("lamp-9")
     for number in range(8):
         here.record(other, PUBLISH, f"a/{number}", YES)
-    assert taken(here) == {("lamp-2", PUBLISH, f"a/{number}", True): 1 for number in range(8)}
+    assert taken(here) == {("lamp-2", PUBLISH, f"a/{number}", ALLOWED): 1 for number in range(8)}
 
 
 @pytest.mark.parametrize("action", Action)
 @pytest.mark.parametrize("topic", ["a+b", "-", "+{device}", "日本/😀", ""])
 def test_what_is_taken_is_what_was_put_back(action, topic):
     here = UsageRecorder()
-    seen = [UsageRecord("lamp-1", action, topic, allowed, 3, 7, 7) for allowed in (True, False)]
+    seen = [UsageRecord("lamp-1", action, topic, passage, 3, 7, 7) for passage in Passage]
     here.put_back(seen)
     assert here.take(9, 7) == seen
 
@@ -167,8 +168,8 @@ def test_a_label_that_makes_a_topic_longer_makes_none_without_end():
     here.record(named, PUBLISH, "/".join("k" * 12), YES)
     here.record(named, PUBLISH, "/".join("k" * 13), YES)
     assert taken(here) == {
-        ("lamp-1", PUBLISH, "/".join([f"{{label.{'a' * 32}}}"] * 12), True): 1,
-        ("lamp-1", PUBLISH, OVERFLOW, True): 1,
+        ("lamp-1", PUBLISH, "/".join([f"{{label.{'a' * 32}}}"] * 12), ALLOWED): 1,
+        ("lamp-1", PUBLISH, OVERFLOW, ALLOWED): 1,
     }
 
 
@@ -192,3 +193,11 @@ def test_all_that_waits_takes_as_much_memory_as_is_said(devices, topics, end):
         tracemalloc.stop()
     assert sum(1 for one in here.take(60_000, 1) if one.template != OVERFLOW) >= 50_000
     assert used < 45_000_000
+
+
+def test_what_passed_although_it_was_refused_is_counted_apart():
+    here = UsageRecorder()
+    here.record(LAMP, PUBLISH, "a/lamp-1", NO, observed=True)
+    here.record(LAMP, PUBLISH, "a/lamp-1", NO)
+    here.record(LAMP, PUBLISH, "a/lamp-1", YES)
+    assert taken(here) == {("lamp-1", PUBLISH, "a/{device}", passage): 1 for passage in Passage}

@@ -9,11 +9,12 @@ import pytest
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.policy.usage.replay import replay
 
 LAMP = Device("lamp-1", ("r",), {"room": ("kitchen",)}, True, "", version=1, created_at=0, updated_at=0)
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
+ALLOWED, OBSERVED, REFUSED = Passage
 
 
 def allow(topic, *actions, **conditions):
@@ -30,8 +31,8 @@ def policy(*rules):
     return Policy([Role("r", "", rules)], sensitive=[], limits=Limits(), reserved="gateway")
 
 
-def saw(template, action=PUBLISH, allowed=True, device_id="lamp-1"):
-    return UsageRecord(device_id, action, template, allowed, 5, 1, 2)
+def saw(template, action=PUBLISH, passage=ALLOWED, device_id="lamp-1"):
+    return UsageRecord(device_id, action, template, passage, 5, 1, 2)
 
 
 def changes(before, after, *seen, devices=(LAMP,)):
@@ -42,11 +43,11 @@ def changes(before, after, *seen, devices=(LAMP,)):
 def test_what_is_refused_or_allowed_now_is_told_with_the_rule():
     before, after = policy(allow("a/#"), deny("a/b")), policy(allow("a/b"), allow("c"), deny("a/no"))
     seen = [
-        saw("a/b", allowed=False),
+        saw("a/b", passage=REFUSED),
         saw("a/x"),
         saw("a/no"),
-        saw("c", allowed=False),
-        saw("d", allowed=False),
+        saw("c", passage=REFUSED),
+        saw("d", passage=REFUSED),
     ]
     assert changes(before, after, *seen) == [
         ("a/b", "allowed", "r.toml:3"),
@@ -104,8 +105,8 @@ NARROW = (allow("a/b"), allow("a/c"), allow("a/d"), allow("a/e", max_qos=0))
     ],
 )
 def test_what_many_topics_have_in_common_is_judged_when_rules_say_the_same_of_all(before, after, found):
-    for allowed in (True, False):
-        seen = saw("a/+", allowed=allowed)
+    for passage in Passage:
+        seen = saw("a/+", passage=passage)
         replayed = replay(policy(*before), policy(*after), [seen], {"lamp-1": LAMP})
         told = [one.kind.value for one in replayed.changes]
         assert told == ([] if found in {"same", "in part"} else [found])
@@ -144,3 +145,16 @@ def test_what_can_not_be_judged_is_counted():
     seen = [saw("a", device_id="gone"), saw("a/{label.gone}"), saw(OVERFLOW), saw("a")]
     found = replay(policy(allow("a")), policy(allow("b")), seen, {"lamp-1": LAMP})
     assert (len(found.changes), found.replayed, found.gone, found.overflow) == (1, 1, 2, 5)
+
+
+def test_observing_has_no_part_in_a_replay():
+    """Its time over, nothing is newly refused; with a rule for it, it is newly allowed, then as before."""
+    without, role = policy(allow("x")), policy(allow("x"), allow("a/{device}"), allow("b/+", SUBSCRIBE))
+    seen = [saw("a/{device}", passage=OBSERVED), saw("b/+", SUBSCRIBE, passage=OBSERVED)]
+    assert changes(without, without, *seen) == []
+    assert [(topic, kind) for topic, kind, _ in changes(without, role, *seen)] == [
+        ("a/{device}", "allowed"),
+        ("b/+", "allowed"),
+    ]
+    assert changes(role, role, *seen) == []
+    assert [kind for _, kind, _ in changes(role, without, *seen)] == ["refused", "refused"]

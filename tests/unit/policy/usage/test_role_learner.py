@@ -15,12 +15,13 @@ from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import template_of
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.policy.usage.replay import UNCONDITIONAL, as_identity
 from gateway.policy.usage.role_learner import learn
 
 PUBLISH, SUBSCRIBE, DECRYPT = Action.PUBLISH, Action.SUBSCRIBE, Action.DECRYPT
 LINES = count(1)
+ALLOWED, OBSERVED, REFUSED = Passage
 
 
 def device(device_id, *roles, **labels):
@@ -50,8 +51,8 @@ def policy(*rules):
     )
 
 
-def saw(device_id, template, action=PUBLISH, allowed=True, n=1, at=100):
-    return UsageRecord(device_id, action, template, allowed, n, at, at)
+def saw(device_id, template, action=PUBLISH, passage=ALLOWED, n=1, at=100):
+    return UsageRecord(device_id, action, template, passage, n, at, at)
 
 
 WIDE = policy(allow("#"))
@@ -78,7 +79,7 @@ def test_what_was_used_is_allowed_for_the_action_it_was_used_for():
 
 def test_what_was_refused_is_told_and_not_allowed():
     found = learn(
-        WIDE, THREE, [saw("d-1", "x", allowed=False, n=3), saw("d-2", "x", allowed=False, n=4, at=7)]
+        WIDE, THREE, [saw("d-1", "x", passage=REFUSED, n=3), saw("d-2", "x", passage=REFUSED, n=4, at=7)]
     )
     assert found.allows == {}
     summary = found.refused[PUBLISH]["x"]
@@ -101,9 +102,13 @@ def test_devices_add_up_and_values_that_vary_among_them_become_a_plus():
 
 def test_no_plus_is_made_that_takes_in_what_was_refused():
     used = [saw("d-1", f"a/{value}") for value in "123"]
-    assert topics(learn(WIDE, [ONE], [*used, saw("d-1", "a/locked", allowed=False)])) == ["a/1", "a/2", "a/3"]
+    assert topics(learn(WIDE, [ONE], [*used, saw("d-1", "a/locked", passage=REFUSED)])) == [
+        "a/1",
+        "a/2",
+        "a/3",
+    ]
     # Of another action it says nothing.
-    elsewhere = saw("d-1", "a/locked", SUBSCRIBE, allowed=False)
+    elsewhere = saw("d-1", "a/locked", SUBSCRIBE, passage=REFUSED)
     assert topics(learn(WIDE, [ONE], [*used, elsewhere])) == ["a/+"]
 
 
@@ -199,9 +204,9 @@ def test_many_meanings_are_bounded_and_the_rule_s_words_kept():
 def test_what_is_allowed_here_is_not_listed_as_refused():
     asr = device("asr")
     today = policy(allow("a/asr", retain=False))
-    seen = [saw("asr", "a/{device}", n=3), saw("asr", "a/{device}", allowed=False)]
-    seen.append(saw("asr", "b", allowed=False))
-    found = learn(today, [asr, ONE], [*seen, saw("d-1", "a/asr", allowed=False)])
+    seen = [saw("asr", "a/{device}", n=3), saw("asr", "a/{device}", passage=REFUSED)]
+    seen.append(saw("asr", "b", passage=REFUSED))
+    found = learn(today, [asr, ONE], [*seen, saw("d-1", "a/asr", passage=REFUSED)])
     assert (list(found.refused[PUBLISH]), list(found.sometimes_refused[PUBLISH])) == (["b"], ["a/asr"])
     assert [(one.device_id, one.template) for one in found.newly_allowed] == [("d-1", "a/asr")]
 
@@ -341,10 +346,10 @@ def test_what_the_proposal_would_allow_of_what_was_refused_is_told():
     """One device may do by its label what another one was refused by its name."""
     kitchen = device("kitchen", room="hall")
     used = [saw(one.device_id, "rooms/{label.room}") for one in THREE]
-    found = learn(WIDE, [*THREE, kitchen], [*used, saw("kitchen", "rooms/hall", allowed=False)])
+    found = learn(WIDE, [*THREE, kitchen], [*used, saw("kitchen", "rooms/hall", passage=REFUSED)])
     assert [one.template for one in found.newly_allowed] == ["rooms/hall"]
     # The same topic allowed at another time: that was about the message.
-    low = [saw("d-1", "a"), saw("d-1", "a", allowed=False)]
+    low = [saw("d-1", "a"), saw("d-1", "a", passage=REFUSED)]
     assert learn(WIDE, [ONE], low).newly_allowed == ()
 
 
@@ -363,7 +368,7 @@ def test_a_label_with_a_brace_stays_a_label():
 
 
 def test_what_found_no_room_is_counted():
-    found = learn(WIDE, [ONE], [saw("d-1", OVERFLOW, n=5), saw("d-1", OVERFLOW, allowed=False, n=2)])
+    found = learn(WIDE, [ONE], [saw("d-1", OVERFLOW, n=5), saw("d-1", OVERFLOW, passage=REFUSED, n=2)])
     assert (found.overflow, found.allows, found.refused) == (7, {}, {})
 
 
@@ -389,7 +394,12 @@ def test_the_run_is_admitted_and_what_it_was_refused_is_not(rules, asked):
         decision = today.rights(identity).decide(action, topic)
         run.append((identity, action, topic, decision.allowed))
         seen.append(
-            saw(one.device_id, template_of(topic, identity, decision.allow_rules), action, decision.allowed)
+            saw(
+                one.device_id,
+                template_of(topic, identity, decision.allow_rules),
+                action,
+                ALLOWED if decision.allowed else REFUSED,
+            )
         )
     found = learn(today, THREE, seen)
     assert found.newly_refused == found.without_rule == found.proposed_in_part == ()
@@ -413,7 +423,153 @@ def test_the_example_that_the_module_gives():
     today = policy(allow("home/+/+"), deny("home/locks/#"))
     seen = [saw("d-1", "home/{device}/temp"), saw("d-2", "home/{device}/temp")]
     seen += [saw("d-1", f"home/{room}/lamp") for room in ("hall", "attic", "kitchen")]
-    proposal = learn(today, THREE, [*seen, saw("d-1", "home/locks/door", allowed=False)])
+    proposal = learn(today, THREE, [*seen, saw("d-1", "home/locks/door", passage=REFUSED)])
     assert topics(proposal) == ["home/+/lamp", "home/{device}/temp"]
     assert [rule.topic for rule in proposal.denies] == ["home/locks/#"]
     assert list(proposal.refused[PUBLISH]) == ["home/locks/door"]
+
+
+# What passed only because its device was observed
+
+
+def watched(template, action=PUBLISH, device_id="d-1", **more):
+    return saw(device_id, template, action, OBSERVED, **more)
+
+
+def observed(found, action=PUBLISH):
+    return sorted(found.observed.get(action, {}))
+
+
+NOTHING = policy()
+
+
+def test_what_passed_while_observed_becomes_rules_with_placeholders():
+    found = learn(
+        NOTHING,
+        [device("d-1", room="kitchen")],
+        [
+            watched("a/{device}"),
+            watched("rooms/{label.room}/#", SUBSCRIBE),
+            saw("d-1", "no", passage=REFUSED),
+        ],
+    )
+    assert (found.allows, observed(found), observed(found, SUBSCRIBE)) == (
+        {},
+        ["a/{device}"],
+        ["rooms/{label.room}/#"],
+    )
+    assert list(found.refused[PUBLISH]) == ["no"]
+    assert (found.without_rule, found.newly_refused, found.newly_allowed) == ((), (), ())
+    alone = Policy([found.role()], sensitive=(), limits=Limits(), reserved="gateway")
+    neighbour = alone.rights(as_identity(device("d-2", room="hall"), "learned"))
+    assert neighbour.decide(PUBLISH, "a/d-2").allowed
+    assert not neighbour.decide(PUBLISH, "a/d-1").allowed
+    assert not neighbour.decide_filter("rooms/kitchen/#").allowed
+
+
+def test_no_level_of_it_becomes_a_plus():
+    """Three words make one where a rule of today has a wildcard; here no rule says that any word will do."""
+    seen = [watched(f"jobs/{number}") for number in range(5)]
+    assert observed(learn(NOTHING, [ONE], seen)) == [f"jobs/{number}" for number in range(5)]
+    # A filter that the device itself sent is another thing: it was granted as it is.
+    asked = [watched("jobs/+", SUBSCRIBE), watched("jobs/1", SUBSCRIBE)]
+    assert observed(learn(NOTHING, [ONE], asked), SUBSCRIBE) == ["jobs/+"]
+
+
+def test_what_a_deny_refuses_is_not_proposed_and_blocks_a_plus():
+    today = policy(allow("a/+"), deny("a/locked"))
+    used = [saw("d-1", f"a/{number}") for number in range(3)]
+    found = learn(today, [ONE], [*used, watched("a/locked")])
+    assert (topics(found), observed(found)) == (["a/0", "a/1", "a/2"], [])
+    assert list(found.barred[PUBLISH]) == ["a/locked"]
+    everything = learn(policy(deny("#")), [ONE], [watched("#", SUBSCRIBE), watched("a")])
+    assert (observed(everything), observed(everything, SUBSCRIBE)) == ([], [])
+
+
+def test_a_filter_keeps_the_denies_that_take_something_out_of_it():
+    found = learn(policy(allow("b"), deny("home/locks/#")), [ONE], [watched("home/#", SUBSCRIBE)])
+    assert observed(found, SUBSCRIBE) == ["home/#"]
+    assert [(rule.topic, rule.actions) for rule in found.denies] == [("home/locks/#", {SUBSCRIBE})]
+    alone = Policy([found.role()], sensitive=(), limits=Limits(), reserved="gateway")
+    assert not alone.rights(as_identity(ONE, "learned")).decide(SUBSCRIBE, "home/locks/door").allowed
+
+
+@pytest.mark.parametrize("topic", ["gateway/auth", "gateway/#", "$SYS/#", "$CONTROL/x"])
+def test_no_rule_is_proposed_for_the_gateway_s_own_topics_and_the_bus_s(topic):
+    """None of it passes; but the prefix of the service topics may have been another one."""
+    found = learn(NOTHING, [ONE], [watched(topic, SUBSCRIBE)])
+    assert (found.observed, list(found.barred[SUBSCRIBE])) == ({}, [topic])
+
+
+def test_a_brace_that_is_a_letter_can_not_be_written_here_either():
+    found = learn(NOTHING, [ONE], [watched("a/+{device}")])
+    assert (found.observed, list(found.unwritable[PUBLISH])) == ({}, ["a/+{device}"])
+
+
+def test_a_message_that_conditions_refused_is_a_rule_of_its_own():
+    today = policy(allow("low/a", PUBLISH, retain=False))
+    found = learn(today, [ONE], [saw("d-1", "low/a"), watched("low/a")])
+    assert topics(found, PUBLISH, (2, False, None)) == ["low/a"]
+    assert observed(found) == ["low/a"]
+
+
+def test_what_a_rule_of_today_allows_by_now_is_learned_as_allowed():
+    today = policy(allow("a/+"), allow("s/#", SUBSCRIBE, max_qos=0))
+    seen = [watched(f"a/{number}") for number in range(3)]
+    found = learn(today, [ONE], [*seen, watched("s/#", SUBSCRIBE)])
+    assert (topics(found), found.observed) == (["a/+"], {})
+    assert topics(found, SUBSCRIBE, (0, True, None)) == ["s/#"]
+
+
+def test_a_filter_passed_as_a_whole_though_a_rule_covers_a_part_of_it():
+    found = learn(policy(allow("a/x", SUBSCRIBE)), [ONE], [watched("a/#", SUBSCRIBE)])
+    assert (observed(found, SUBSCRIBE), found.proposed_in_part) == (["a/#"], ())
+
+
+def test_what_was_refused_before_or_after_it_is_told_and_allowed():
+    found = learn(NOTHING, [ONE], [watched("a"), saw("d-1", "a", passage=REFUSED)])
+    assert (observed(found), list(found.sometimes_refused[PUBLISH]), found.newly_allowed) == (
+        ["a"],
+        ["a"],
+        (),
+    )
+    wide = learn(NOTHING, [ONE], [watched("#", SUBSCRIBE), saw("d-1", "b", SUBSCRIBE, REFUSED)])
+    assert [one.template for one in wide.newly_allowed] == ["b"]
+
+
+def test_what_was_allowed_and_what_was_observed_stand_apart():
+    found = learn(policy(allow("a")), [ONE], [saw("d-1", "a"), watched("b", n=7)])
+    assert (topics(found), observed(found)) == (["a"], ["b"])
+    assert found.observed[PUBLISH]["b"].count == 7
+
+
+def test_devices_of_a_role_are_learned_from_with_what_they_did_observed():
+    today = policy(allow("a/+"), allow("b/+", role="s"))
+    found = learn(today, [device("d-1", "r", "s")], [saw("d-1", "a/x"), saw("d-1", "b/x"), watched("c")], "r")
+    assert (topics(found), observed(found), found.by_other_roles) == (["a/x"], ["c"], 1)
+
+
+@given(RULES, st.lists(st.tuples(ASKED, st.booleans()), max_size=30))
+def test_a_proposal_of_an_observed_time_allows_that_and_no_deny_less(rules, asked):
+    """What it allows beyond today's rules is what passed, and a deny of today is one in it."""
+    today = policy(*(make(topic) for make, topic in rules))
+    seen, passed = [], set()
+    for (one, action, topic), is_watched in asked:
+        identity = as_identity(one)
+        decision = today.rights(identity).decide(action, topic)
+        lets = is_watched and not decision.allowed and action in {PUBLISH, SUBSCRIBE}
+        passage = ALLOWED if decision.allowed else OBSERVED if lets else REFUSED
+        seen.append(saw(one.device_id, template_of(topic, identity, decision.allow_rules), action, passage))
+        if passage is not REFUSED:
+            passed.add((one.device_id, action, topic))
+    found = learn(today, THREE, seen)
+    assert found.newly_refused == ()
+    alone = Policy([found.role()], sensitive=(), limits=Limits(), reserved="gateway")
+    for one in THREE:
+        mine, after = today.rights(as_identity(one)), alone.rights(as_identity(one, "learned"))
+        for action, topic in {case[1:] for case, _ in asked}:
+            by_today = mine.decide(action, topic)
+            is_denied = by_today.rule is not None and by_today.rule.effect is Effect.DENY
+            if (one.device_id, action, topic) in passed and not is_denied:
+                assert after.decide(action, topic).allowed
+            assert not (is_denied and after.decide(action, topic).allowed)

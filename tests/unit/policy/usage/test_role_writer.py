@@ -12,7 +12,7 @@ from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import rule_topic_fault
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.policy.files.loader import load_policy
 from gateway.policy.files.toml_strings import quoted
 from gateway.policy.usage.role_learner import learn
@@ -20,6 +20,7 @@ from gateway.policy.usage.role_writer import role_file
 
 EVIL = 'a"\n[[allow]]\nactions = ["publish"]\ntopics = ["b"]\n\r\x1b[2J\u202e\u2028\\'
 LINE = 7
+ALLOWED, OBSERVED, REFUSED = Passage
 
 
 def rule(effect, topic, **more):
@@ -48,8 +49,10 @@ TODAY = Policy(
 )
 
 
-def saw(template, action=Action.PUBLISH, allowed=True, device_id="d-1", n=1, first=1_764_000_000, last=None):
-    return UsageRecord(device_id, action, template, allowed, n, first, last or first)
+def saw(
+    template, action=Action.PUBLISH, passage=ALLOWED, device_id="d-1", n=1, first=1_764_000_000, last=None
+):
+    return UsageRecord(device_id, action, template, passage, n, first, last or first)
 
 
 def text_of(*seen, devices=("d-1",), policy=TODAY):
@@ -92,7 +95,7 @@ def test_the_gateway_reads_what_was_proposed(tmp_path):
 
 def test_the_comments_say_what_each_line_comes_from():
     seen = [saw(f"jobs/{n}", n=2, device_id=f"d-{n}", last=1_764_003_600) for n in (1, 2, 3)]
-    text = text_of(*seen, saw("x", allowed=False), devices=("d-1", "d-2", "d-3"))
+    text = text_of(*seen, saw("x", passage=REFUSED), devices=("d-1", "d-2", "d-3"))
     assert text.startswith("# Role r, learned from what d-1, d-2, d-3 did in the last 24h.\n")
     assert '  "jobs/+",  # 6 times, 2025-11-24T16:00:00Z to 2025-11-24T17:00:00Z, d-1, d-2, d-3' in text
     assert '+ was "1", "2", "3"' in text
@@ -103,11 +106,11 @@ def test_long_lists_are_cut():
     devices = [f"d-{n:02}" for n in range(30)]
     text = text_of(*(saw("a", device_id=one) for one in devices), devices=devices)
     assert "d-00, d-01, d-02, d-03, d-04 and 25 more" in text
-    refused = text_of(*(saw(f"{n:03}", allowed=False) for n in range(205)))
+    refused = text_of(*(saw(f"{n:03}", passage=REFUSED) for n in range(205)))
     assert '"199"' in refused
     assert '"200"' not in refused
     assert "#   # and 5 more\n" in refused
-    barred = text_of(*(saw(f"$x/{n:03}", allowed=False) for n in range(205)))
+    barred = text_of(*(saw(f"$x/{n:03}", passage=REFUSED) for n in range(205)))
     assert '"$x/199"' in barred
     assert '"$x/200"' not in barred
     assert "#   and 5 more\n" in barred
@@ -115,7 +118,9 @@ def test_long_lists_are_cut():
 
 def uncommented(text):
     """As a person does it: from the heading on, the comment signs of the blocks are taken away."""
-    before, heading, after = text.partition("# not tell them apart.")
+    before, heading, after = text.partition(
+        "# Refused, and not allowed here. Uncomment what is needed, and nothing else."
+    )
     block, gap, rest = after.partition("\n\n")
     lines = [line[2:] for line in block.split("\n")[1:]]
     return before + heading + "\n" + "\n".join(lines) + gap + rest
@@ -124,14 +129,14 @@ def uncommented(text):
 def test_what_was_refused_can_be_uncommented(tmp_path):
     """What a new device needs, for it was observed: all that a role may give."""
     seen = [
-        saw("new/{device}", allowed=False),
-        saw("new/topic", allowed=False, n=3),
-        saw("new/#", Action.SUBSCRIBE, allowed=False),
-        saw("a/{device}/no", allowed=False),
-        saw("a/#", Action.SUBSCRIBE, allowed=False),
-        saw("$CONTROL/dynamic-security/v1", allowed=False),
-        saw("$SYS/#", Action.SUBSCRIBE, allowed=False),
-        saw("x/+{device}", allowed=False),
+        saw("new/{device}", passage=REFUSED),
+        saw("new/topic", passage=REFUSED, n=3),
+        saw("new/#", Action.SUBSCRIBE, passage=REFUSED),
+        saw("a/{device}/no", passage=REFUSED),
+        saw("a/#", Action.SUBSCRIBE, passage=REFUSED),
+        saw("$CONTROL/dynamic-security/v1", passage=REFUSED),
+        saw("$SYS/#", Action.SUBSCRIBE, passage=REFUSED),
+        saw("x/+{device}", passage=REFUSED),
         saw("used"),
     ]
     text = text_of(*seen)
@@ -142,44 +147,44 @@ def test_what_was_refused_can_be_uncommented(tmp_path):
         ("allow", {"publish"}, "new/{device}", 2, True, None),
         ("allow", {"subscribe"}, "new/#", 2, True, None),
     ]
-    barred = text.partition("# Refused, and not allowed here: a deny says so")[2]
+    barred = text.partition("# Refused by rules, and not allowed here: a deny says so")[2]
     for topic in ("a/{device}/no", "a/#", "$CONTROL/dynamic-security/v1", "$SYS/#", "x/{device}"):
         assert f'"{topic}"' in barred
 
 
 def test_a_long_list_is_still_one_that_can_be_uncommented(tmp_path):
-    many = [saw(f"{n:03}", allowed=False) for n in range(205)]
-    text = text_of(saw("used"), *many, *(saw(f"s/{n}", Action.SUBSCRIBE, allowed=False) for n in "12"))
+    many = [saw(f"{n:03}", passage=REFUSED) for n in range(205)]
+    text = text_of(saw("used"), *many, *(saw(f"s/{n}", Action.SUBSCRIBE, passage=REFUSED) for n in "12"))
     assert len(read(uncommented(text), tmp_path)) == 1 + 200 + 1
 
 
 def test_a_deny_of_a_role_that_nobody_of_them_has_bars_nothing():
     other = Role("other", "", (rule(Effect.DENY, "#"),))
     policy = Policy([*TODAY.roles.values(), other], sensitive=[], limits=Limits(), reserved="gateway")
-    assert "a deny says so" not in text_of(saw("a"), saw("b", allowed=False), policy=policy)
+    assert "a deny says so" not in text_of(saw("a"), saw("b", passage=REFUSED), policy=policy)
 
 
 def test_what_was_refused_writes_no_line_of_its_own(tmp_path):
-    text = text_of(saw("a"), saw(EVIL, allowed=False), saw(f"b/{EVIL}", Action.SUBSCRIBE, allowed=False))
+    text = text_of(saw("a"), saw(EVIL, passage=REFUSED), saw(f"b/{EVIL}", Action.SUBSCRIBE, passage=REFUSED))
     assert all(line.isprintable() for line in text.split("\n"))
     assert {topic for _, _, topic, *_ in read(uncommented(text), tmp_path)} == {"a", EVIL, f"b/{EVIL}"}
 
 
 def test_what_has_to_be_known_of_it_stands_at_its_head():
-    assert "Nothing was allowed and used" in text_of(saw("a", allowed=False))
+    assert "Nothing was allowed and used" in text_of(saw("a", passage=REFUSED))
     assert "Not complete: 3 decisions" in text_of(saw("a"), saw(OVERFLOW, n=3))
     denied = text_of(saw("a/{device}/no"))
-    assert 'Careful: it refuses what was allowed when it was recorded: d-1 publish "a/{device}/no"' in denied
-    admitted = text_of(saw("a/{label.room}"), saw("a/k", allowed=False))
+    assert 'Careful: it refuses what passed when it was recorded: d-1 publish "a/{device}/no"' in denied
+    admitted = text_of(saw("a/{label.room}"), saw("a/k", passage=REFUSED))
     assert 'Careful: it allows what was refused when it was recorded: d-1 publish "a/k"' in admitted
     gone = text_of(saw("x"), policy=Policy([], sensitive=[], limits=Limits(), reserved="gateway"))
     assert 'Careful: it allows what no rule of today allows: d-1 publish "x".' in gone
     roles = [Role("r", "", (rule(Effect.ALLOW, "a/b"),))]
     narrow = Policy(roles, sensitive=[], limits=Limits(), reserved="gateway")
-    part = text_of(saw("a/+"), saw("a/b", allowed=False), saw("a/c", allowed=False), policy=narrow)
+    part = text_of(saw("a/+"), saw("a/b", passage=REFUSED), saw("a/c", passage=REFUSED), policy=narrow)
     assert "Careful: of these it allows the part that today's rules allow, used or not: d-1" in part
-    at_times = text_of(saw("x"), saw("x", allowed=False))
-    assert "# Refused at times, for a single message or before there was a rule" in at_times
+    at_times = text_of(saw("x"), saw("x", passage=REFUSED))
+    assert "# Refused at times, for a single message, without a rule or not observed" in at_times
     assert "not allowed here" not in at_times
     braces = text_of(saw("a"), saw("x/+{device}"))
     assert '#   publish    "x/{device}"  once' in braces
@@ -190,7 +195,7 @@ def test_what_has_to_be_known_of_it_stands_at_its_head():
 def test_a_topic_writes_no_line_of_its_own(tmp_path):
     text = text_of(
         saw(EVIL),
-        saw(EVIL + "/x", allowed=False),
+        saw(EVIL + "/x", passage=REFUSED),
         saw("a"),
         saw(f"b/{EVIL}"),
         saw(f"b/{EVIL}2"),
@@ -210,18 +215,65 @@ def test_any_text_in_quotes_is_the_text(text):
 
 @given(
     st.lists(
-        st.tuples(st.text(min_size=1, max_size=9), st.sampled_from(Action), st.booleans()),
+        st.tuples(st.text(min_size=1, max_size=9), st.sampled_from(Action), st.sampled_from(Passage)),
         max_size=9,
         unique=True,
     )
 )
 def test_whatever_is_recorded_the_text_is_sound(seen):
     seen = [
-        saw(topic, action, allowed)
-        for topic, action, allowed in seen
+        saw(topic, action, passage)
+        for topic, action, passage in seen
         if not (filter_fault(topic) if action is Action.SUBSCRIBE else rule_topic_fault(topic))
         and not topic.startswith("$share")
         and "{" not in topic
         and "}" not in topic
     ]
     tomllib.loads(text_of(*seen))
+
+
+def test_what_passed_while_observed_is_written_and_says_so(tmp_path):
+    seen = [
+        saw("used"),
+        saw("new/{device}", passage=OBSERVED, n=3),
+        saw("new/#", Action.SUBSCRIBE, OBSERVED),
+        saw("a/{device}/no", passage=OBSERVED),
+        saw("x/+{device}", passage=OBSERVED),
+        saw(EVIL, passage=OBSERVED),
+        saw("no", passage=REFUSED),
+    ]
+    narrow = Policy(
+        [Role("r", "", (rule(Effect.ALLOW, "used"), rule(Effect.DENY, "a/{device}/no")))],
+        sensitive=[],
+        limits=Limits(),
+        reserved="gateway",
+    )
+    text = text_of(*seen, policy=narrow)
+    assert read(text, tmp_path) == [
+        ("allow", {"publish"}, "used", 2, True, None),
+        ("allow", {"publish"}, EVIL, 2, True, None),
+        ("allow", {"publish"}, "new/{device}", 2, True, None),
+        ("allow", {"subscribe"}, "new/#", 2, True, None),
+    ]
+    head, first, second = text.partition("# Refused, and")[0].split(
+        "# No rule of today allows this: it passed only"
+    )
+    assert (
+        "# Careful: some passed only because the device was observed. Blocks of their own say which." in head
+    )
+    assert '"used",  # once' in head
+    assert '  "new/{device}",  # 3 times, 2025-11-24T16:00:00Z, d-1\n' in first
+    assert '"new/#"' in second
+    assert (
+        '#   publish    "a/{device}/no"  once'
+        in text.partition("# Refused by rules, and not allowed here")[2]
+    )
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "observed" not in text_of(saw("used"), saw("no", passage=REFUSED), policy=narrow)
+
+
+def test_what_passed_while_observed_alone_makes_a_role(tmp_path):
+    nothing = Policy([], sensitive=[], limits=Limits(), reserved="gateway")
+    text = text_of(saw("a", passage=OBSERVED), policy=nothing)
+    assert read(text, tmp_path) == [("allow", {"publish"}, "a", 2, True, None)]
+    assert "Nothing was allowed" not in text

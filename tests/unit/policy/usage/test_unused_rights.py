@@ -5,10 +5,11 @@ from __future__ import annotations
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.usage_record import OVERFLOW, UsageRecord
+from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.policy.usage.unused_rights import unused
 
 PUBLISH, SUBSCRIBE = Action.PUBLISH, Action.SUBSCRIBE
+ALLOWED, OBSERVED, REFUSED = Passage
 
 
 def device(device_id="lamp-1", *roles):
@@ -19,8 +20,8 @@ def rule(topic, *actions, effect=Effect.ALLOW, role="r"):
     return Rule(effect, frozenset(actions or [PUBLISH]), topic, role=role)
 
 
-def saw(template, action=PUBLISH, allowed=True, device_id="lamp-1"):
-    return UsageRecord(device_id, action, template, allowed, 1, 1, 1)
+def saw(template, action=PUBLISH, passage=ALLOWED, device_id="lamp-1"):
+    return UsageRecord(device_id, action, template, passage, 1, 1, 1)
 
 
 def idle(rules, *seen, devices=None):
@@ -38,7 +39,7 @@ def test_what_nobody_used_is_told_by_action():
 
 def test_what_was_refused_or_is_of_a_device_that_is_gone_is_no_use():
     rules = [rule("a"), rule("b"), rule("c")]
-    seen = [saw("a", allowed=False), saw("b", device_id="gone"), saw(OVERFLOW, allowed=False)]
+    seen = [saw("a", passage=REFUSED), saw("b", device_id="gone"), saw(OVERFLOW, passage=REFUSED)]
     seen += [saw(OVERFLOW, device_id="gone")]
     assert [topic for topic, _ in idle(rules, *seen)] == ["a", "b", "c"]
 
@@ -87,3 +88,10 @@ def test_a_role_without_devices_is_told():
     assert [(one.rule.role, one.without_device) for one in found] == [("s", True)]
     found = unused(policy, [saw("a")], {"lamp-1": device("lamp-1", "r"), "x": device("x", "s")})
     assert [(one.rule.role, one.without_device) for one in found] == [("s", False)]
+
+
+def test_what_passed_for_its_device_was_observed_needs_the_rules_made_for_it():
+    """And none else: at that time no rule allowed it, and one that meets it in part never did."""
+    rules = [rule("a/+", SUBSCRIBE), rule("b/x", SUBSCRIBE), rule("c", SUBSCRIBE)]
+    seen = [saw("a/+", SUBSCRIBE, OBSERVED), saw("b/+", SUBSCRIBE, OBSERVED), saw("c", SUBSCRIBE, REFUSED)]
+    assert idle(rules, *seen) == [("b/x", [SUBSCRIBE]), ("c", [SUBSCRIBE])]
