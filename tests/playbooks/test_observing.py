@@ -115,12 +115,13 @@ def test_subscriptions_and_deliveries_and_what_is_opened_are_recorded(v5):
     }
 
 
-def test_a_will_is_recorded_whatever_becomes_of_it():
+@pytest.mark.parametrize("device", [LAMP, WATCHED], ids=["not observed", "observed"])
+def test_a_will_is_recorded_whatever_becomes_of_it(device):
     for topic, passage in (("ok/lamp-1", ALLOWED), ("other", REFUSED)):
         world = context()
         book = Playbook(DeviceConnection(world))
         book.connection.receive(DeviceBytes(raw.connect("c", will=(topic, b"x", 0, False))))
-        book.connection.receive(Authenticated(LAMP))
+        book.connection.receive(Authenticated(device))
         assert recorded(world) == {(Action.PUBLISH, topic.replace("lamp-1", "{device}"), passage): 1}
 
 

@@ -526,6 +526,12 @@ def test_a_filter_passed_as_a_whole_though_a_rule_covers_a_part_of_it():
     assert (observed(found, SUBSCRIBE), found.proposed_in_part) == (["a/#"], ())
 
 
+def test_a_wide_filter_that_a_rule_grants_in_part_by_now_is_learned_so():
+    today = filtering(allow("home/a/x", SUBSCRIBE, retain=False))
+    found = learn(today, [ONE], [watched("home/#", SUBSCRIBE), watched("home/b/x", SUBSCRIBE)])
+    assert (observed(found, SUBSCRIBE), found.on_wide_subscribe) == (["home/b/x"], OnWideSubscribe.FILTER)
+
+
 def test_what_was_refused_before_or_after_it_is_told_and_allowed():
     found = learn(NOTHING, [ONE], [watched("a"), saw("d-1", "a", passage=REFUSED)])
     assert (observed(found), list(found.sometimes_refused[PUBLISH]), found.newly_allowed) == (
