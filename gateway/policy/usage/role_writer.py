@@ -24,7 +24,7 @@ _LINES_MAX = 200
 
 
 _OBSERVED = (
-    "# No rule of today allows this: it passed only because the device was observed. Read each line,",
+    "# No rule of today allows all of this: it passed only because the device was observed. Read each line,",
     "# and strike out what is not needed.",
 )
 

@@ -256,7 +256,7 @@ def test_what_passed_while_observed_is_written_and_says_so(tmp_path):
         ("allow", {"subscribe"}, "new/#", 2, True, None),
     ]
     head, first, second = text.partition("# Refused, and")[0].split(
-        "# No rule of today allows this: it passed only"
+        "# No rule of today allows all of this: it passed only"
     )
     assert (
         "# Careful: some passed only because the device was observed. Blocks of their own say which." in head
