@@ -50,8 +50,11 @@ class Run:
             for row in self._rows:
                 self._tell(row)
                 ready = [session for session in sessions if await self._round(row, session, None)]
-                for place in order(len(ready), number):
-                    await self._round(row, ready[place], number)
+                if row.side_by_side:
+                    await asyncio.gather(*(self._round(row, session, number) for session in ready))
+                else:
+                    for place in order(len(ready), number):
+                        await self._round(row, ready[place], number)
                 for session in sessions:
                     row.finish(session)
         finally:

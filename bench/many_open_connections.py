@@ -18,6 +18,10 @@ _OPENING_MAX = 60.0
 """Seconds."""
 _SETTLED = 1.0
 """After the last of them came, in seconds."""
+_IDLE_PERIOD = 10
+"""Seconds that an idle server is watched for each second of a round: in ten the gateway takes one sample,
+asks each check once and is scraped once. A shorter look would see that work in some rounds and not in
+others."""
 
 
 @asynccontextmanager
@@ -65,9 +69,10 @@ class IdleCpu(Row):
     connections: int = 0
     rate: bool = field(default=False, kw_only=True)
     adds_up: bool = field(default=True, kw_only=True)
+    side_by_side: bool = field(default=True, kw_only=True)
 
     async def measure(self, session: Session, seconds: float) -> Round:
         session.close()  # the fleet is not idle company: it is what is counted
         async with _crowd(session, self.connections):
-            _, cost = await session.metered(asyncio.sleep(2 * seconds))
+            _, cost = await session.metered(asyncio.sleep(_IDLE_PERIOD * seconds))
         return Round(value=cost.server / cost.wall * MICRO / 1_000)

@@ -144,6 +144,7 @@ class Row:
     rate: bool = field(default=True, kw_only=True)  # units a second say something
     adds_up: bool = field(default=False, kw_only=True)  # rounds are parts of a whole: their mean is shown
     by_name: bool = field(default=False, kw_only=True)  # takes minutes: only when it is asked for
+    side_by_side: bool = field(default=False, kw_only=True)  # all servers at the same time
 
     async def measure(self, session: Session, seconds: float) -> Round:
         raise NotImplementedError

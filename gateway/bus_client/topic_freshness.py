@@ -4,9 +4,10 @@ One connection of the gateway's own is for all of them. Retained messages, which
 
 A topic may carry 20,000 messages a second, and a check needs only one. So a filter on which one came rests:
 it is unsubscribed, and subscribed again after a tenth of the time within which something has to come, but
-after 1 second at least and 10 at most. What was sent while it rested is not known, so silence is counted from
-the end of the rest: a topic on which something comes in time is never called silent, and one that fell silent
-is called so later by one rest at most.
+after 1 second at least and 10 at most (or up to a second later, when it is looked at which rests are over).
+What was sent while it rested is not known, so silence is counted from the end of the rest: a topic on which
+something comes in time is never called silent, and one that fell silent is called so later by one rest at
+most.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _REST_SHARE = 10
 """A filter rests for the time within which something has to come, divided by this, but see the bounds."""
 _REST_MIN, _REST_MAX = 1.0, 10.0
 """Bounds, in seconds, for how long a filter rests after it was heard."""
-_LOOK = 0.2
-"""Seconds between two looks at which rests are over (`aligned_timers`: the process is awake then anyway)."""
+_LOOK_SECONDS = 1.0
+"""Between two looks at which rests are over: the process is awake then anyway (`aligned_timers`)."""
 
 
 class TopicListener:
@@ -100,7 +101,7 @@ class TopicListener:
         """Subscribe again to what has rested long enough. For ever."""
         loop = asyncio.get_running_loop()
         while True:
-            await until_next_multiple_of(_LOOK)
+            await until_next_multiple_of(_LOOK_SECONDS)
             now = loop.time()
             over: dict[BusConnection, list[str]] = {}
             for one, (until, connection) in self._rests.items():

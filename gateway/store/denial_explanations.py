@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Row, delete, func, select
 from sqlalchemy.dialects import sqlite
 
 from gateway.store import wall_clock
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _PER_DEVICE_MAX = 600
 """Refusals that are kept of a device: the oldest third, the newest third, and of those between them as
-different ones as there are."""
+different ones as there are. An eighth more may be there until some are dropped, which takes milliseconds and
+is not done at each save."""
 _ALL_MAX = 20_000
 """Refusals of all devices together."""
 
@@ -52,7 +53,7 @@ class Refusals:
         self._transactions = transactions
 
     async def add(self, some: Sequence[StoredRefusal]) -> None:
-        """Store refusals; of a device with too many, keep those that say the most (`_worth_keeping`).
+        """Store refusals; of a device with too many, keep those that say the most (`_least_worth`).
 
         Refusals of removed devices are ignored.
         """
@@ -91,19 +92,19 @@ async def _add_to_existing(connection: AsyncConnection, some: Sequence[StoredRef
         select(refusals.c.device_id)
         .where(refusals.c.device_id.in_({one.device_id for one in some}))
         .group_by(refusals.c.device_id)
-        .having(func.count() > _PER_DEVICE_MAX)
+        .having(func.count() > _PER_DEVICE_MAX + _PER_DEVICE_MAX // 8)
     )
     for device_id in (await connection.execute(many)).scalars().all():
         its = refusals.c.device_id == device_id
         rows = await connection.execute(
             select(refusals).where(its).order_by(refusals.c.at, refusals.c.refusal_id)
         )
-        kept = _worth_keeping([StoredRefusal(**row) for row in rows.mappings()])
-        await connection.execute(delete(refusals).where(its, refusals.c.refusal_id.not_in(kept)))
+        too_many = _least_worth(rows.all())
+        await connection.execute(delete(refusals).where(refusals.c.refusal_id.in_(too_many)))
 
 
-def _worth_keeping(rows: Sequence[StoredRefusal]) -> list[str]:
-    """The ids of the refusals to keep, of all those of one device from the oldest to the newest.
+def _least_worth(rows: Sequence[Row[Any]]) -> list[str]:
+    """The ids of the refusals to drop, of all those of one device from the oldest to the newest.
 
     A device that causes many refusals can push out neither its first ones nor, by decoys (refusals that it
     causes to hide others), those in a different part of the topic tree. Within a part, chance decides (ids
@@ -117,8 +118,7 @@ def _worth_keeping(rows: Sequence[StoredRefusal]) -> list[str]:
         part = (one.action, one.rule, one.topic.partition("/")[0])
         ranked.append((alike[part], one.refusal_id))
         alike[part] += 1
-    ends = [one.refusal_id for one in (*rows[:third], *rows[-third:])]
-    return ends + [refusal_id for _, refusal_id in sorted(ranked)[: _PER_DEVICE_MAX - len(ends)]]
+    return [refusal_id for _, refusal_id in sorted(ranked)[_PER_DEVICE_MAX - 2 * third :]]
 
 
 async def _even_out(connection: AsyncConnection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.app.savers.saver import Saver
+from gateway.app.savers.saver import ROWS_MAX, Saver
 from gateway.connection.process_counters import Counters
 from gateway.observe.audit_dispatch import AuditEvent
 from gateway.observe.audit_rate_limit import AuditRateLimit
@@ -15,14 +15,14 @@ _WAITING_MAX = 5_000
 """Refusals that may wait for the store."""
 _FIRST = 2
 """Refusals of one device that may wait however many of others do."""
-_AT_ONCE = 500
-"""Refusals in one save."""
 
 
 class PolicyDenialsSaver(Saver):
     """A consumer of the audit, with the rate limit of the log, so that each line there can be explained."""
 
     subject = "refusals"
+    saves_of_a_round = 6
+    """240 refusals a second: the rate limit lets 200 in."""
 
     def __init__(self, store: Store, counters: Counters, saves: Saves) -> None:
         super().__init__(saves)
@@ -56,7 +56,7 @@ class PolicyDenialsSaver(Saver):
 
     async def write(self) -> bool:
         """The oldest of those that wait."""
-        oldest = tuple(self._unsaved[:_AT_ONCE])
+        oldest = tuple(self._unsaved[:ROWS_MAX])
         await self._store.refusals.add(oldest)
         del self._unsaved[: len(oldest)]
         self._waiting -= Counter(one.device_id for one in oldest)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.app.savers.saver import Saver
+from gateway.app.savers.saver import ROWS_MAX, Saver
 from gateway.observe.recent_refusals import RefusedClients
 from gateway.observe.save_failures import Saves
 from gateway.store import Store, StoreError
 
-_BATCH_MAX = 500
-"""Entries in one save."""
 _SAVES_TO_PRUNE = 720
-"""Saves from one pruning to the next: an hour or more of them."""
+"""Saves from one pruning to the next: five minutes or more of them."""
 
 
 class RecentRefusalsSaver(Saver):
@@ -18,6 +16,7 @@ class RecentRefusalsSaver(Saver):
 
     subject = "refused clients"
     seconds = 5.0
+    saves_of_a_round = 12
 
     def __init__(self, store: Store, clients: RefusedClients, saves: Saves) -> None:
         super().__init__(saves)
@@ -35,7 +34,7 @@ class RecentRefusalsSaver(Saver):
 
     async def write(self) -> bool:
         """Some of them; what is too old is dropped once an hour."""
-        entries = self._clients.take_unsaved(_BATCH_MAX)
+        entries = self._clients.take_unsaved(ROWS_MAX)
         if not entries:
             return False
         try:

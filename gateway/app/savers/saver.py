@@ -8,6 +8,13 @@ from typing import ClassVar
 from gateway.app.periodic import every
 from gateway.observe.save_failures import Saves
 from gateway.store import StoreError
+from gateway.system.aligned_timers import until_next_multiple_of
+
+ROWS_MAX = 40
+"""Rows in one save of what a peer can make many of: the event loop waits while their statement is prepared, a
+millisecond for forty (docs/adr/0013)."""
+_PAUSE_SECONDS = 0.16
+"""Between two saves of one round: without it they held messages up as if they were one."""
 
 
 class Saver(ABC):
@@ -16,7 +23,9 @@ class Saver(ABC):
     subject: ClassVar[str]
     """As health, status and the log name it."""
     seconds: ClassVar[float] = 1.0
-    """Between two saves."""
+    """Between two rounds of saves."""
+    saves_of_a_round: ClassVar[int] = 1
+    """Saves in a round, at most; it ends with the first that finds nothing to save, or fails."""
 
     def __init__(self, saves: Saves) -> None:
         self._saves = saves
@@ -42,6 +51,14 @@ class Saver(ABC):
         while await self.save_some():
             pass
 
+    async def save_round(self) -> None:
+        """Save some, and more after pauses, as often as a round allows."""
+        for number in range(self.saves_of_a_round):
+            if number:
+                await until_next_multiple_of(_PAUSE_SECONDS)
+            if not await self.save_some():
+                return
+
     async def run(self) -> None:
         """Save some again and again, for ever."""
-        await every(self.seconds, self.save_some)
+        await every(self.seconds, self.save_round)

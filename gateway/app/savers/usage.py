@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.app.savers.saver import Saver
+from gateway.app.savers.saver import ROWS_MAX, Saver
 from gateway.connection.process_context import Context
 from gateway.observe.save_failures import Saves
 from gateway.policy.engine.identity import Device
 from gateway.store import Store, StoreError
 from gateway.system.aligned_timers import until_next_multiple_of
 
-_BATCH_MAX = 40
-"""Records in one save: the event loop waits while its statement is prepared."""
-_BATCHES_MAX = 12
-"""Saves in each two seconds."""
-_PAUSE_SECONDS = 0.16
-"""Between two of these: all at once held messages up three times as long (docs/adr/0013)."""
-_SAVES_TO_PRUNE = 1_800
-"""Times that it saves from one pruning to the next: an hour of them."""
+_ROUNDS_TO_PRUNE = 1_800
+"""Rounds of saves from one pruning to the next: an hour of them."""
 
 
 class UsageSaver(Saver):
@@ -26,6 +20,7 @@ class UsageSaver(Saver):
 
     subject = "observations"
     seconds = 2.0
+    saves_of_a_round = 12
 
     def __init__(
         self, store: Store, context: Context, find: Callable[[str], Device | None], saves: Saves
@@ -45,7 +40,7 @@ class UsageSaver(Saver):
     async def write(self) -> bool:
         """Some that are new, or have changed."""
         recorder = self._context.recorder
-        seen = recorder.take(_BATCH_MAX, self._context.now() // 1_000)
+        seen = recorder.take(ROWS_MAX, self._context.now() // 1_000)
         try:
             too_many = await self._store.usage.add_records(seen)
         except BaseException:
@@ -57,21 +52,14 @@ class UsageSaver(Saver):
         return bool(seen)
 
     async def run(self) -> None:
-        """Save every two seconds, by batches, and drop what is too old once an hour, for ever."""
-        saves = 0
+        """Save every two seconds, and drop what is too old once an hour, for ever."""
+        rounds = 0
         while True:
-            if saves % _SAVES_TO_PRUNE == 0:
+            if rounds % _ROUNDS_TO_PRUNE == 0:
                 await self._prune()
-            saves += 1
+            rounds += 1
             await until_next_multiple_of(self.seconds)
-            await self._save_batches()
-
-    async def _save_batches(self) -> None:
-        for number in range(_BATCHES_MAX):
-            if number:
-                await until_next_multiple_of(_PAUSE_SECONDS)
-            if not await self.save_some():
-                return
+            await self.save_round()
 
     async def _prune(self) -> None:
         try:

@@ -16,6 +16,7 @@ import pytest
 
 from bench import accounts, background_cpu, interleaved_rounds
 from bench.interleaved_rounds import Run, order
+from bench.many_open_connections import IdleCpu
 from bench.plan import ROWS
 from bench.workloads import Connecting, Idle, NotMeasured, Round, Row, Session
 
@@ -83,6 +84,23 @@ def measured(row: Noted, monkeypatch: pytest.MonkeyPatch, rounds: int = 4) -> Ru
     for number in range(rounds):
         asyncio.run(whole.round(peers, number))  # type: ignore[arg-type]
     return whole
+
+
+def test_idle_servers_are_measured_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_there = asyncio.Barrier(3)
+
+    @dataclass(frozen=True)
+    class Meeting(Noted):
+        side_by_side: bool = True
+
+        async def measure(self, session: Session, seconds: float) -> Round:
+            async with asyncio.timeout(5):
+                await all_there.wait()
+            return await super().measure(session, seconds)
+
+    run = measured(Meeting("k", "t"), monkeypatch, rounds=1)
+    assert {name: len(rounds) for name, rounds in run.results["k"].items()} == {"A": 1, "B": 1, "C": 1}
+    assert all(row.side_by_side is isinstance(row, IdleCpu) for row in ROWS)
 
 
 def test_servers_take_turns_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:

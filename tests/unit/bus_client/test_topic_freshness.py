@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("v5", [False, True], ids=["3.1.1", "5"])
 @pytest.fixture
 def short_rests(monkeypatch):
     monkeypatch.setattr(topic_freshness, "_REST_MIN", 0.2)
-    monkeypatch.setattr(topic_freshness, "_LOOK", 0.02)
+    monkeypatch.setattr(topic_freshness, "_LOOK_SECONDS", 0.02)
 
 
 def listener(mosquitto, v5=True, filters=None):
@@ -144,7 +144,7 @@ async def test_a_bus_that_was_away_during_a_rest_is_listened_to_again(mosquitto,
 
 
 async def test_what_a_newer_connection_hears_while_an_older_rest_ends_rests_anew(mosquitto, monkeypatch):
-    monkeypatch.setattr(topic_freshness, "_LOOK", 0.001)
+    monkeypatch.setattr(topic_freshness, "_LOOK_SECONDS", 0.001)
     listens = listener(mosquitto, filters={"x": 60, "y": 60})
     older, newer = object(), object()
     listens._rests = {"y": (0.0, newer), "x": (0.0, older)}

@@ -56,6 +56,17 @@ async def test_a_device_that_is_refused_without_end_pushes_out_its_own_and_not_i
     assert (len(kept), kept[0], kept[-2:]) == (4, "0", ["8", "x"])
 
 
+async def test_what_is_too_many_of_a_device_is_dropped_some_at_a_time(store, path, monkeypatch):
+    monkeypatch.setattr(denial_explanations, "_PER_DEVICE_MAX", 8)
+    counts = []
+    for number in range(12):
+        await store.refusals.add(
+            [StoredRefusal(str(number), NOW + number, "lamp-1", "publish", "a", "r", "")]
+        )
+        counts += sql(path, "SELECT count(*) FROM refusals")[0]
+    assert counts == [*range(1, 10), 8, 9, 8], "not one by one, at each save"
+
+
 @pytest.mark.parametrize("before", [0, 500, 2_000])
 async def test_decoys_push_out_neither_the_first_refusals_nor_what_was_done_among_them(store, before):
     decoy = StoredRefusal("", NOW, "lamp-1", "publish", "", "r", "")

@@ -12,6 +12,7 @@ from harness.stored_devices import add_devices
 from msgspec.structs import replace
 
 from gateway.app.savers import denial_explanations as module
+from gateway.app.savers import saver
 from gateway.app.savers.denial_explanations import PolicyDenialsSaver
 from gateway.connection.audit_vocabulary import Kind, Outcome, Source
 from gateway.connection.process_counters import Counters
@@ -55,7 +56,32 @@ async def test_a_flood_of_one_device_takes_no_place_of_another_and_is_counted():
     kept = [one for some in saved for one in some]
     assert [one for one in kept if one.startswith("other")] == [f"other-{number}" for number in range(301)]
     assert counters.refusals_not_kept == 10_301 - len(kept)
-    assert max(map(len, saved)) <= 500
+    assert max(map(len, saved)) <= 40
+
+
+async def test_much_is_saved_by_small_batches_with_a_pause_between(store, monkeypatch):
+    """Kind: what one device causes is saved at once, and messages wait for it."""
+    sizes, add, pause = [], store.refusals.add, saver.until_next_multiple_of
+
+    async def counted(some):
+        if some:
+            sizes.append(len(some))
+        await add(some)
+
+    async def paused(seconds):
+        sizes.append(seconds)
+        await pause(0.01)
+
+    monkeypatch.setattr(store.refusals, "add", counted)
+    monkeypatch.setattr(saver, "until_next_multiple_of", paused)
+    refusals = PolicyDenialsSaver(store, Counters(), Saves())
+    for number in range(300):
+        refusals(replace(REFUSED, id=f"{number}"))
+    await refusals.save_round()
+    assert sizes == [40, *[0.16, 40] * 5], "the rest in the next second"
+    await refusals.save_round()
+    assert sizes[11:] == [40, 0.16, 20, 0.16]
+    assert await store.refusals.get("299") is not None
 
 
 async def test_refusals_are_kept_by_their_id(store, monkeypatch):

@@ -11,6 +11,7 @@ from harness.playbook import context
 from harness.stored_devices import add_devices
 from sqlalchemy import event
 
+from gateway.app.savers import saver as saver_module
 from gateway.app.savers import usage as module
 from gateway.app.savers.usage import UsageSaver
 from gateway.observe.save_failures import Saves
@@ -82,7 +83,7 @@ async def test_what_is_stored_is_not_counted_again_when_it_can_not_be_made_fewer
 
 
 async def test_at_the_end_all_that_was_seen_is_saved(store, monkeypatch):
-    monkeypatch.setattr(module, "_BATCH_MAX", 2)
+    monkeypatch.setattr(module, "ROWS_MAX", 2)
     world = context()
     for number in range(5):
         lamp = Identity(f"lamp-{number}", ("lamp",), {}, "c")
@@ -153,7 +154,8 @@ async def test_much_is_saved_by_small_batches_with_a_pause_between(store, monkey
         await pause(0.01)
 
     monkeypatch.setattr(store.usage, "add_records", counted)
-    monkeypatch.setattr(module, "until_next_multiple_of", paused)
+    for one in (module, saver_module):
+        monkeypatch.setattr(one, "until_next_multiple_of", paused)
     async with beside(saver_of(store, world).run()), asyncio.timeout(20):
         while sizes.count(2.0) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
