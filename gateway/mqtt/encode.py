@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gateway.mqtt.data_types import encode_binary, encode_length
 from gateway.mqtt.framing import framed
 from gateway.mqtt.packets import Connack, Connect, PacketType, Subscription, Version
@@ -59,8 +61,14 @@ def encode_ack(kind: PacketType, packet_id: int, code: int = 0, explanation: str
     if code:
         body += bytes((code,))
         if explanation:
-            body += join([], string_property(PropertyId.REASON_STRING, explanation))
+            body += _reason_string(explanation)
     return framed(kind << 4, body)
+
+
+@lru_cache(maxsize=64)
+def _reason_string(explanation: str) -> bytes:
+    """A property list with nothing but a Reason String. Remembered: most refusals have the same few."""
+    return join([], string_property(PropertyId.REASON_STRING, explanation))
 
 
 def encode_subscribe(packet_id: int, properties: bytes, subscriptions: list[Subscription]) -> bytes:
@@ -94,7 +102,7 @@ def encode_disconnect(code: int, explanation: str = "") -> bytes:
     """A DISCONNECT of MQTT 5 (3.14)."""
     body = bytes((code,))
     if explanation:
-        body += join([], string_property(PropertyId.REASON_STRING, explanation))
+        body += _reason_string(explanation)
     return framed(PacketType.DISCONNECT << 4, body)
 
 

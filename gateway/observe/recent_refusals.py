@@ -52,19 +52,23 @@ class _Pool:
     def touch(self, entry: RefusedClient, group: str) -> None:
         """Add this entry, or have it be the newest now."""
         key = key_of(entry)
-        own = self._groups.setdefault(group, OrderedDict())
         if key not in self._entries:
-            if len(own) >= self._of_a_group:
-                self._drop(next(iter(own)), group)
-                own = self._groups.setdefault(group, OrderedDict())
-            elif len(self._entries) >= OF_ALL:
-                oldest = next(iter(self._entries.values()))
-                self._drop(key_of(oldest), group_of(oldest))
-                own = self._groups.setdefault(group, OrderedDict())
+            self._make_room(group)
             self._entries[key] = entry
         self._entries.move_to_end(key)
+        own = self._groups.get(group)
+        if own is None:
+            own = self._groups[group] = OrderedDict()
         own[key] = None
         own.move_to_end(key)
+
+    def _make_room(self, group: str) -> None:
+        own = self._groups.get(group, ())
+        if len(own) >= self._of_a_group:
+            self._drop(next(iter(own)), group)
+        elif len(self._entries) >= OF_ALL:
+            oldest = next(iter(self._entries.values()))
+            self._drop(key_of(oldest), group_of(oldest))
 
     def _drop(self, key: Key, group: str) -> None:
         del self._entries[key]

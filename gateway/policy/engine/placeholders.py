@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice, product
+from typing import NamedTuple
 
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.identity import Identity, is_label
@@ -55,6 +56,25 @@ def placeholder_values(identity: Identity) -> dict[str, tuple[str, ...]]:
         values[f"{{label.{name}}}"] = some
     usable = {name: tuple(filter(_is_one_level, some)) for name, some in values.items()}
     return {name: some for name, some in usable.items() if some}
+
+
+class PlaceholderKeys(NamedTuple):
+    """Which placeholders a level of a topic may stand for, as a `TopicTree` wants it."""
+
+    by_level: Mapping[str, tuple[str, ...]]
+    """By the level, the keys (see `tree_keys`) of the placeholders that have it as a value."""
+    some_has_several: bool
+    """Whether a placeholder has several values: then `has_one_value_each` is to be asked, too."""
+
+
+def placeholder_keys(identity: Identity) -> PlaceholderKeys:
+    """Those of all placeholders that have a value for this identity."""
+    values = placeholder_values(identity)
+    by_level: dict[str, tuple[str, ...]] = {}
+    for placeholder, some in values.items():
+        for value in some:
+            by_level[value] = (*by_level.get(value, ()), f"+{placeholder}")
+    return PlaceholderKeys(by_level, any(len(some) > 1 for some in values.values()))
 
 
 def resolved_topics(topic: str, values: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

@@ -29,7 +29,9 @@ from gateway.mqtt.topics import (
 from gateway.policy.engine.identity import Identity
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.placeholders import (
+    PlaceholderKeys,
     has_one_value_each,
+    placeholder_keys,
     placeholder_values,
     resolved_topics,
     rule_topic_fault,
@@ -250,11 +252,13 @@ class Policy(RoleSet):
 class Rights:
     """What one identity may do under one policy."""
 
-    __slots__ = ("_identity", "_policy")
+    __slots__ = ("_identity", "_policy", "_values")
 
     def __init__(self, policy: Policy, identity: Identity) -> None:
         self._policy = policy
         self._identity = identity
+        self._values: PlaceholderKeys | None = None
+        """Made for the first topic that rules decide on: a device may be refused a thousand a second."""
 
     def decide(self, action: Action, topic: str) -> Decision:
         """Decide on an action on one topic name. An invalid name is denied.
@@ -377,14 +381,9 @@ class Rights:
 
     def _by_rules(self, action: Action, topic_filter: str) -> Decision:
         policy = self._policy
-        placeholder_keys: dict[str, tuple[str, ...]] = {}
-        has_several_values = False
-        for placeholder, values in placeholder_values(self._identity).items():
-            has_several_values = has_several_values or len(values) > 1
-            for value in values:
-                placeholder_keys[value] = (*placeholder_keys.get(value, ()), f"+{placeholder}")
-        rules = policy.matching(action, topic_filter, policy.expanded(self._identity.roles), placeholder_keys)
-        if has_several_values:
+        values = self._values = self._values or placeholder_keys(self._identity)
+        rules = policy.matching(action, topic_filter, policy.expanded(self._identity.roles), values.by_level)
+        if values.some_has_several:
             rules = [rule for rule in rules if has_one_value_each(rule.topic, topic_filter)]
         for rule in rules:
             if rule.effect is Effect.DENY:
