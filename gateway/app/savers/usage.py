@@ -20,7 +20,7 @@ class UsageSaver(Saver):
 
     subject = "observations"
     seconds = 2.0
-    saves_of_a_round = 12
+    saves_of_a_round = 6
 
     def __init__(
         self, store: Store, context: Context, find: Callable[[str], Device | None], saves: Saves

@@ -24,6 +24,8 @@ _RECORDS_PER_DEVICE_ALWAYS = 4
 """Records of a device that are kept even while those of all devices have reached `_RECORDS_MAX`."""
 _RECORDS_MAX = 50_000
 """Records of all devices that wait to be saved: with the two below it bounds their memory to 45 MB."""
+_RECORDS_OF_A_TURN = 8
+"""Records that are taken of one device before it is the turn of the next."""
 _KEY_BYTES_MAX = 512
 """Bytes of an action and its template. A template may be longer than its topic: `{label.a}` may stand for one
 letter."""
@@ -83,19 +85,18 @@ class UsageRecorder:
         uses[key] = uses.get(key, 0) + count
 
     def take(self, most: int, now: int) -> list[UsageRecord]:
-        """Take out at most `most` records, beginning with the devices that have waited longest.
+        """Take out at most `most` records: some of each device by turns, so that none waits for another's.
 
         `now`, in Unix seconds, becomes the time of the records.
         """
         taken: list[UsageRecord] = []
         while self._uses and len(taken) < most:
-            device_id = next(iter(self._uses))
-            uses = self._uses[device_id]
-            keys = list(islice(uses, most - len(taken)))
+            device_id, uses = self._uses.popitem(last=False)
+            keys = list(islice(uses, min(_RECORDS_OF_A_TURN, most - len(taken))))
             taken += [UsageRecord(device_id, *_read(key), uses.pop(key), now, now) for key in keys]
             self._record_count -= len(keys)
-            if not uses:
-                del self._uses[device_id]
+            if uses:
+                self._uses[device_id] = uses  # behind the others
         return taken
 
     def forget(self, device_id: str) -> None:

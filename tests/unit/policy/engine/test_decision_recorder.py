@@ -53,6 +53,19 @@ def test_the_gateway_s_own_topics_are_nobody_s_rights(decision):
     assert taken(here) == {}
 
 
+def test_a_device_that_never_runs_out_of_new_topics_does_not_keep_others_waiting():
+    """Kind: who comes first is served until nothing of it is left, and there is always more."""
+    here = UsageRecorder()
+    loud, quiet = (replace(LAMP, device_id=name) for name in ("loud", "quiet"))
+    for number in range(100):
+        here.record(loud, PUBLISH, f"a/{number}", NO)
+    here.record(quiet, PUBLISH, "b", YES)
+    first = here.take(40, 1)
+    assert [one.device_id for one in first].count("quiet") == 1
+    assert len(first) == 40
+    assert len(here.take(1_000, 1)) == 61
+
+
 def test_what_could_not_be_saved_is_added_to_what_came_since():
     here = UsageRecorder()
     here.record(LAMP, PUBLISH, "a", YES)
