@@ -6,27 +6,26 @@ Kept for two weeks. No device can push out the refusals of others, nor, by causi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, delete, func, select
-from sqlalchemy.dialects import sqlite
 
 from gateway.store import wall_clock
-from gateway.store.existing_devices import existing
+from gateway.store.existing_devices import GIVEN, insert_of_existing
 from gateway.store.schema import refusals
 from gateway.store.transactions import Transactions
 from gateway.store.usage import KEPT_SECONDS
 
 if TYPE_CHECKING:
+    from sqlalchemy.dialects.sqlite import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _PER_DEVICE_MAX = 600
 """Refusals that are kept of a device: the oldest third, the newest third, and of those between them as
-different ones as there are. An eighth more may be there until some are dropped, which takes milliseconds and
-is not done at each save."""
+different ones as there are. An eighth more may be there, until some are dropped: that takes milliseconds."""
 _ALL_MAX = 20_000
 """Refusals of all devices together."""
 
@@ -51,14 +50,22 @@ class Refusals:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._added: Counter[str] = Counter()
+        """Refusals added by device, since it was last looked at how many it has."""
 
     async def add(self, some: Sequence[StoredRefusal]) -> None:
         """Store refusals; of a device with too many, keep those that say the most (`_least_worth`).
 
         Refusals of removed devices are ignored.
         """
-        if some:
-            await self._transactions.write(partial(_add, some))
+        if not some:
+            return
+        self._added.update(one.device_id for one in some)
+        # Not at each save, of which there may be six a second.
+        due = {one.device_id for one in some if self._added[one.device_id] > _PER_DEVICE_MAX // 8}
+        await self._transactions.write(partial(_add, some, due))
+        for device_id in due:
+            del self._added[device_id]
 
     async def get(self, refusal_id: str) -> StoredRefusal | None:
         """The refusal of this id, if it is kept."""
@@ -77,30 +84,35 @@ class Refusals:
             await connection.execute(delete(refusals).where(refusals.c.refusal_id.in_(too_many)))
 
 
-async def _add(some: Sequence[StoredRefusal], transactions: Transactions) -> None:
+async def _add(some: Sequence[StoredRefusal], due: Collection[str], transactions: Transactions) -> None:
     async with transactions.transaction(write=True) as connection:
-        devices = await existing(connection, {one.device_id for one in some})
-        if kept := [one for one in some if one.device_id in devices]:
-            await _add_to_existing(connection, kept)
+        await connection.execute(
+            _adding(), [{f"{GIVEN}{name}": value for name, value in asdict(one).items()} for one in some]
+        )
+        for device_id in await _with_too_many(connection, due) if due else ():
+            its = refusals.c.device_id == device_id
+            rows = await connection.execute(
+                select(refusals).where(its).order_by(refusals.c.at, refusals.c.refusal_id)
+            )
+            too_many = _least_worth(rows.all())
+            await connection.execute(delete(refusals).where(refusals.c.refusal_id.in_(too_many)))
 
 
-async def _add_to_existing(connection: AsyncConnection, some: Sequence[StoredRefusal]) -> None:
+@cache
+def _adding() -> Insert:
     # Whoever saw a failure after the commit brings them once more.
-    again = sqlite.insert(refusals).on_conflict_do_nothing()
-    await connection.execute(again, [asdict(one) for one in some])
+    return insert_of_existing(refusals).on_conflict_do_nothing()
+
+
+async def _with_too_many(connection: AsyncConnection, of: Collection[str]) -> Sequence[str]:
+    """Those of these devices with more refusals than are kept of one."""
     many = (
         select(refusals.c.device_id)
-        .where(refusals.c.device_id.in_({one.device_id for one in some}))
+        .where(refusals.c.device_id.in_(of))
         .group_by(refusals.c.device_id)
-        .having(func.count() > _PER_DEVICE_MAX + _PER_DEVICE_MAX // 8)
+        .having(func.count() > _PER_DEVICE_MAX)
     )
-    for device_id in (await connection.execute(many)).scalars().all():
-        its = refusals.c.device_id == device_id
-        rows = await connection.execute(
-            select(refusals).where(its).order_by(refusals.c.at, refusals.c.refusal_id)
-        )
-        too_many = _least_worth(rows.all())
-        await connection.execute(delete(refusals).where(refusals.c.refusal_id.in_(too_many)))
+    return (await connection.execute(many)).scalars().all()
 
 
 def _least_worth(rows: Sequence[Row[Any]]) -> list[str]:

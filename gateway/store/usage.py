@@ -6,23 +6,25 @@ No decision depends on them. They are kept for two weeks, and no device can push
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, delete, func, insert, select, tuple_
-from sqlalchemy.dialects import sqlite
 
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft, generalised
 from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.store import wall_clock
-from gateway.store.existing_devices import existing
+from gateway.store.existing_devices import GIVEN, insert_of_existing
 from gateway.store.schema import usage_records
 from gateway.store.transactions import Transactions
 
 if TYPE_CHECKING:
+    from sqlalchemy.dialects.sqlite import Insert
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 KEPT_SECONDS = 14 * 86_400
@@ -50,6 +52,8 @@ class Usage:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._added: Counter[str] = Counter()
+        """Records added by device, since it was last looked at how many it has."""
 
     async def add_records(self, seen: Sequence[UsageRecord]) -> list[str]:
         """Add to the stored records. Returns some of the devices that have too many now, for `reduce`.
@@ -59,15 +63,19 @@ class Usage:
         if not seen:
             return []
         too_many: list[str] = []
+        self._added.update(one.device_id for one in seen)
+        # Not at each save, of which there may be three a second.
+        due = {one.device_id for one in seen if self._added[one.device_id] > _RECORDS_PER_DEVICE_MAX // 16}
 
         async def add(transactions: Transactions) -> None:
             async with transactions.transaction(write=True) as connection:
-                devices = await existing(connection, {one.device_id for one in seen})
-                if kept := [one for one in seen if one.device_id in devices]:
-                    await _add_records(connection, kept)
-                    too_many.extend(await _with_too_many(connection, devices))
+                await connection.execute(_adding(), _parameters(seen, GIVEN))
+                if due:
+                    too_many.extend(await _with_too_many(connection, due))
 
         await self._transactions.write(add)
+        for device_id in due:
+            del self._added[device_id]
         return too_many
 
     async def reduce(self, device_id: str) -> None:
@@ -112,20 +120,19 @@ class Usage:
             await connection.execute(delete(usage_records).where(tuple_(*key).in_(oldest)))
 
 
-async def _add_records(connection: AsyncConnection, seen: Sequence[UsageRecord]) -> None:
-    statement = sqlite.insert(usage_records)
+@cache
+def _adding() -> Insert:
+    """Adds a record to the stored one, if its device is there. Made once: that takes as long as it runs."""
+    statement = insert_of_existing(usage_records)
     new, old = statement.excluded, usage_records.c
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(usage_records.primary_key),
-            set_={
-                "count": old.count + new.count,
-                # As CASE, for the function has a different name in each database.
-                "first_at": case((new.first_at < old.first_at, new.first_at), else_=old.first_at),
-                "last_at": case((new.last_at > old.last_at, new.last_at), else_=old.last_at),
-            },
-        ),
-        _parameters(seen),
+    return statement.on_conflict_do_update(
+        index_elements=list(usage_records.primary_key),
+        set_={
+            "count": old.count + new.count,
+            # As CASE, for the function has a different name in each database.
+            "first_at": case((new.first_at < old.first_at, new.first_at), else_=old.first_at),
+            "last_at": case((new.last_at > old.last_at, new.last_at), else_=old.last_at),
+        },
     )
 
 
@@ -183,7 +190,7 @@ def _fewer(rows: Sequence[Row[Any]]) -> list[dict[str, object]]:
     return _parameters(merged.values())
 
 
-def _state_of(its: ColumnElement[bool]) -> Select[Any]:
+def _state_of(its: ColumnElement[bool]) -> Select[int, Any]:
     """How many records there are and how often that was decided in all: more once any of them has changed."""
     return select(func.count(), func.sum(usage_records.c.count)).where(its, _VALID)
 
@@ -199,9 +206,9 @@ def _records(rows: Iterable[Row[Any]]) -> list[UsageRecord]:
     ]
 
 
-def _parameters(records: Iterable[UsageRecord]) -> list[dict[str, object]]:
+def _parameters(records: Iterable[UsageRecord], prefix: str = "") -> list[dict[str, object]]:
     """As a statement takes them. `dataclasses.asdict` would take as long as the statement."""
-    names = [one.name for one in _COLUMNS]
+    names = [f"{prefix}{one.name}" for one in _COLUMNS]
     return [dict(zip(names, _values(one), strict=True)) for one in records]
 
 

@@ -99,7 +99,7 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
     lamp = Identity("lamp-1", ("lamp",), {}, "c")
     world.recorder.record(lamp, Action.PUBLISH, "ok", world.policy.rights(lamp).decide(Action.PUBLISH, "ok"))
     refusals = PolicyDenialsSaver(store, Counters(), saves)
-    refusals._unsaved.append(object())
+    refusals._unsaved.append(StoredRefusal("x", 1, "lamp", "publish", "t", "", ""))
     assert ConnectionHoldings(world.holdings, "lamp-1").retain(b"t", 1)
     forgetful = BusHoldingsSaver(store, world, lambda _: None, saves)
     forgetful.devices_changed(frozenset({"lamp-1"}))
