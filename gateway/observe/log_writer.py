@@ -11,12 +11,16 @@ import os
 import select
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
 WAITING_MAX = 1_048_576
 """Characters that wait at most, what is being written among them."""
+_PAUSE_SECONDS = 0.01
+"""After each write: of many lines the thread writes some together, for each time that it wakes it takes the
+interpreter from the event loop."""
 _EXIT_SECONDS = 2.0
 """How long the end of the process waits for what is to be written."""
 
@@ -76,6 +80,9 @@ class LogWriter:
             with self._changed:
                 self._size -= written
                 self._changed.notify_all()
+            if written:
+                time.sleep(_PAUSE_SECONDS)
+            with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._missed)
                 lines = "".join(self._waiting)
                 self._waiting.clear()

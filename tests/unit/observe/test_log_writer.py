@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +45,33 @@ def read_lines(descriptor: int, enough: Callable[[list[str]], bool]) -> list[str
 def noted(lines: list[str]) -> list[int]:
     """How many lines were dropped, as often as it is said."""
     return [int(line.removeprefix("dropped ")) for line in lines if line.startswith("dropped ")]
+
+
+def test_lines_that_come_soon_after_one_another_are_written_together(pipe, monkeypatch):
+    """Kind: a thread that wakes for each of many small things takes the interpreter from the event loop."""
+    read, write = pipe
+    rests, go_on, writes = threading.Event(), threading.Event(), []
+
+    def rest(_: float) -> None:
+        rests.set()
+        go_on.wait(10)
+
+    def counted(descriptor: int, data: bytes) -> int:
+        writes.append(len(data))
+        return written(descriptor, data)
+
+    written = os.write
+    monkeypatch.setattr(log_writer, "time", SimpleNamespace(sleep=rest))
+    monkeypatch.setattr(log_writer, "os", SimpleNamespace(write=counted))
+    writer = LogWriter(write, str)
+    writer.write("first\n")
+    assert rests.wait(10)
+    for number in range(100):
+        writer.write(f"{number}\n")
+    go_on.set()
+    writer.flush(10)
+    assert read_some(read, "99").splitlines() == ["first", *map(str, range(100))]
+    assert len(writes) == 2
 
 
 def test_lines_are_written_in_order(pipe):
