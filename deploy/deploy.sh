@@ -288,6 +288,7 @@ set_up() {
     start || fail "the gateway is not healthy" "Its last lines stand above. Nothing is lost by running this again."
     self_check || fail "it runs, but not as it has to" "See gateway-admin status and the log: docker compose logs gateway"
     keep DEPLOYED "$(commit)"
+    keep UPGRADING ""
     say_next
 }
 
@@ -316,19 +317,16 @@ upgrade() {
     compose pull --quiet --ignore-buildable ||
         fail "the images of the other containers could not be fetched" "What docker said stands above; the network, most often."
     build --pull
-    say "keeping a copy of the data as it is now ..."
-    stop_gateway
-    # The image and the data of before belong together, so the copy counts only when its image has the name.
-    { copy_volume "$DATA" "$BEFORE" && docker image tag "$running" "$IMAGE:before" && finish_copy "$BEFORE"; } || {
-        docker volume rm "$BEFORE" >/dev/null || true
-        docker image tag "$running" "$IMAGE:latest"
-        compose start gateway ${watch:+prometheus grafana} || true
-        fail "the data could not be copied, so nothing was changed" "What docker said stands above; the disk may be full." \
-            "Until an --upgrade is done --rollback has nothing to go back to."
-    }
-    keep DEPLOYED_BEFORE "$(known DEPLOYED)"
+    if [ -n "$(known UPGRADING)" ] && [ "$(health)" != healthy ]; then
+        # Cut off before its check: what is here is the version that was tried, and the copy is of the one before it.
+        say "the upgrade that was cut off is done once more; its copy of the data stays ..."
+        stop_gateway
+    else
+        keep_a_copy "$running"
+    fi
     if start && self_check; then
         keep DEPLOYED "$(commit)"
+        keep UPGRADING ""
         say "Upgraded. deploy/deploy.sh --rollback goes back; devices and tokens made since would be lost then."
         return
     fi
@@ -336,6 +334,21 @@ upgrade() {
     go_back
     fail "the new version did not become healthy, and the one before runs again" \
         "Its last lines stand above. No data was lost. The files here are still the new ones."
+}
+
+keep_a_copy() {
+    say "keeping a copy of the data as it is now ..."
+    stop_gateway
+    # The image and the data of before belong together, so the copy counts only when its image has the name.
+    { copy_volume "$DATA" "$BEFORE" && docker image tag "$1" "$IMAGE:before" && finish_copy "$BEFORE"; } || {
+        docker volume rm "$BEFORE" >/dev/null || true
+        docker image tag "$1" "$IMAGE:latest"
+        compose start gateway ${watch:+prometheus grafana} || true
+        fail "the data could not be copied, so nothing was changed" "What docker said stands above; the disk may be full." \
+            "Until an --upgrade is done --rollback has nothing to go back to."
+    }
+    keep DEPLOYED_BEFORE "$(known DEPLOYED)"
+    keep UPGRADING yes
 }
 
 go_back() {
@@ -353,6 +366,7 @@ go_back() {
         fail "the data could not be copied back" "It is whole in the volume $BEFORE."
     docker image tag "$IMAGE:before" "$IMAGE:latest"
     keep DEPLOYED "$before"
+    keep UPGRADING ""
     start || fail "the version before does not become healthy either" \
         "Its last lines stand above. Its data is back; newer are the files here, acl/ and those of Compose." \
         "Bring those of then back: first git checkout ${before:-the commit of then}, then deploy/deploy.sh"

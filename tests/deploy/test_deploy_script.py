@@ -249,6 +249,35 @@ def test_an_upgrade_that_was_killed_is_done_once_more_and_loses_nothing(host, at
     assert "migrated by v3" not in host.state["volumes"][DATA]
 
 
+def test_an_upgrade_that_was_killed_before_its_check_goes_back_to_the_version_before_it(host):
+    """Kind: what is tried is taken for what was there before."""
+    upgraded(host)
+    host.state |= {"kill at": "up --detach", "sick": ["v3"]}
+    host.deploy("--upgrade", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "", "behaviour": ""}
+    assert "the one before runs again" in host.deploy("--upgrade", expected=1)
+    assert host.state["container"] == {"image": "v2", "running": True}
+    assert ", months of v2" in host.state["volumes"][DATA]
+    assert "migrated by v3" not in host.state["volumes"][DATA]
+    # And the next one keeps a copy again.
+    host.state["sick"] = []
+    host.state["volumes"][DATA] += ", more of v2"
+    host.deploy("--upgrade")
+    assert ", more of v2" in host.state["volumes"][BEFORE]
+
+
+def test_an_upgrade_that_was_killed_before_its_check_and_is_well_is_one(host):
+    upgraded(host)
+    host.state["kill at"] = "up --detach"
+    host.deploy("--upgrade", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "", "behaviour": "", "sources": "v4"}
+    host.state["volumes"][DATA] += ", months of v3"
+    host.deploy("--upgrade")
+    host.deploy("--rollback")
+    assert host.state["container"] == {"image": "v3", "running": True}
+    assert ", months of v3" in host.state["volumes"][DATA]
+
+
 @pytest.mark.parametrize("at", ["--entrypoint sh", "image tag"])
 def test_from_an_upgrade_that_was_killed_nobody_goes_back_to_data_of_another_version(host, at):
     upgraded(host)
