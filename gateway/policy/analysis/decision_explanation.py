@@ -7,13 +7,14 @@ often.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.mqtt.topics import covers, filter_fault, intersection, name_fault, split_filter, unshared
 from gateway.policy.analysis.dead_rules import own_prefix
 from gateway.policy.engine.identity import Identity
-from gateway.policy.engine.placeholders import placeholder_values
+from gateway.policy.engine.placeholders import can_be_written, placeholder_values
 from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Rights, Rule
 
 _NEW_RULE_COST = 5
@@ -161,9 +162,12 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
 
 
 def _new_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
+    if any("{" in level or "}" in level for level in asked.split("/")) or not can_be_written(asked):
+        return "use a topic that a rule can name: without braces, and without an @ if it has one level"
     file = next((rule.file for rule in policy.rules_of(identity.roles)), "")
     where = f" in {file}" if file else " in a role of its own"
-    return f'write an [[allow]] with actions = ["{action}"] and topics = ["{asked}"]{where}'
+    topic = json.dumps(asked, ensure_ascii=False)  # a string in TOML, too
+    return f'write an [[allow]] with actions = ["{action}"] and topics = [{topic}]{where}'
 
 
 def _chosen(rule: Rule, asked: str, several: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from gateway.mqtt.topics import filter_fault
 from gateway.policy.engine.identity import Identity, is_label
+from gateway.policy.engine.rules import names_group
 
 _RESOLVED_TOPICS_MAX = 1_000
 """Topics that `resolved_topics` yields for one rule and one device."""
@@ -31,6 +32,14 @@ def rule_topic_fault(topic: str) -> str | None:
     if topic == "$share" or topic.startswith("$share/"):
         return "begins with $share; write the filter that follows the group"
     return filter_fault(topic)
+
+
+def can_be_written(topic: str) -> bool:
+    """Whether a file can have a rule for just this topic, of a template or as a device sent it.
+
+    A device may send `@locks`: in a file this would be the group of that name, with all that it lists.
+    """
+    return rule_topic_fault(topic) is None and not names_group(topic)
 
 
 def tree_keys(levels: list[str]) -> list[str]:

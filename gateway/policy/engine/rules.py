@@ -183,3 +183,8 @@ def is_group(topic: str) -> bool:
     """
     name = topic[1:]
     return topic[:1] == "@" and 1 <= len(name) <= 32 and name[0] in _LETTERS and _IN_GROUP.issuperset(name)
+
+
+def names_group(topic: str) -> bool:
+    """Whether a file means this as a group, even if no group can have such a name."""
+    return topic[:1] == "@" and "/" not in topic

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gateway.policy.engine.placeholders import rule_topic_fault
-from gateway.policy.engine.rules import is_group
+from gateway.policy.engine.rules import is_group, names_group
 from gateway.policy.files.toml_document import Block, read
 
 Groups = Mapping[str, tuple[str, ...]]
@@ -57,11 +57,6 @@ def _filters(block: Block) -> Iterator[str]:
             block.problem(f'the topic "{topic}" {fault}', line=line)
         else:
             yield topic
-
-
-def names_group(topic: str) -> bool:
-    """Whether this is meant as a group, even if no group can have such a name."""
-    return topic[:1] == "@" and "/" not in topic
 
 
 def written_out(topic: str, line: int, block: Block, groups: Groups) -> Iterator[str]:

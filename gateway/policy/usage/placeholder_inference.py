@@ -78,8 +78,8 @@ def _readings(identity: Identity, template: str, rule: str) -> Iterable[str]:
             equal = [level]
         else:
             equal = [name for name, other in values.items() if other == value and name != _CLIENT]
-            # A value with a brace can't be a word of a rule.
-            equal += [] if "{" in value or "}" in value else [value]
+            # A value with a brace can't be a word of a rule; one with an @ may name a group there.
+            equal += [] if "{" in value or "}" in value or value[0] == "@" else [value]
         default_levels.append(level if level in equal else equal[0])
         choices.append(equal)
     count = prod(map(len, choices))

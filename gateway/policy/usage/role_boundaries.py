@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from gateway.mqtt.topics import intersection
-from gateway.policy.engine.placeholders import rule_topic_fault
+from gateway.policy.engine.placeholders import can_be_written
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 
 
@@ -38,7 +38,7 @@ def is_barred(policy: Policy, action: Action, topic: str, denies: Iterable[Rule]
     """Whether not even a commented-out rule is proposed: a deny overlaps it, or no rule may name it."""
     # Topics with a $ are the bus's own, with its administration among them: such a rule has to be written by
     # a person.
-    if topic[:1] == "$" or rule_topic_fault(topic) or policy.reserves(topic):
+    if topic[:1] == "$" or not can_be_written(topic) or policy.reserves(topic):
         return True
     for_anybody = _for_anybody(topic)
     return any(

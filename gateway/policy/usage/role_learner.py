@@ -30,7 +30,7 @@ from functools import partial
 
 from gateway.mqtt.topics import covers, intersection, split_filter
 from gateway.policy.engine.identity import Device, Identity
-from gateway.policy.engine.placeholders import rule_topic_fault
+from gateway.policy.engine.placeholders import can_be_written
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 from gateway.policy.engine.rules import OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import filter_of, generalised
@@ -99,7 +99,7 @@ def learn(
         elif any(use.record.template != use.whole_template for use in its_uses):
             proposed_in_part.append(record)
     uses += [_Use(record, record.template, UNCONDITIONAL, ()) for record in observed]
-    writable = [use for use in uses if rule_topic_fault(use.record.template) is None]
+    writable = [use for use in uses if can_be_written(use.record.template)]
     allows, of_observed = _allows(writable, refused, identities)
     roles = source_roles or {
         name for identity in identities.values() for name in policy.expanded(identity.roles)
@@ -114,7 +114,7 @@ def learn(
         refused={},
         barred={},
         sometimes_refused={},
-        unwritable=_by_template(use.record for use in uses if rule_topic_fault(use.record.template)),
+        unwritable=_by_template(use.record for use in uses if not can_be_written(use.record.template)),
         by_other_roles=by_other_roles,
         overflow=sum(record.count for record in known_records if record.template == OVERFLOW),
         without_rule=tuple(without_rule),

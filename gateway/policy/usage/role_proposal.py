@@ -64,7 +64,7 @@ class Proposal:
     """The same device was refused the same template, and it passed: because of QoS, retain flag or size, or
     because the rules changed in between, or the time for which it was observed was over."""
     unwritable: Mapping[Action, SummaryByTemplate]
-    """What passed, but no rule can name: a level contains a brace."""
+    """What passed, but no rule can name: a level contains a brace, or it would name a group of topics."""
     by_other_roles: int
     """Decisions left out because other roles of these devices allow them."""
     overflow: int

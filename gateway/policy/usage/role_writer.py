@@ -50,7 +50,8 @@ def role_file(proposal: Proposal, title: str, period: str) -> str:
     for rule in proposal.denies:
         lines += ["", *_deny(rule)]
     lines += _comments(
-        "Passed, but no rule can say it: a level has a brace that is a letter.", proposal.unwritable
+        "Passed, but no rule can say it: a level has a brace that is a letter, or it would be a group (@x).",
+        proposal.unwritable,
     )
     lines += _comments(
         "Refused at times, for a single message, without a rule or not observed at that time; allowed here.",

@@ -198,6 +198,18 @@ def test_the_gateways_own_topics_are_no_part(why, acl):
     assert found.parts == ()
 
 
+@pytest.mark.parametrize("topic", ["@locks", "new/{device}"])
+def test_no_rule_is_advised_that_would_say_something_else(why, topic):
+    """A device sent it; in a file it would be a group, or a placeholder."""
+    change = why("publish", topic).change
+    assert topic not in change
+    assert "topic that a rule can name" in change
+
+
+def test_a_quote_in_a_topic_ends_no_string_of_the_advice(why):
+    assert r'topics = ["new\"], x = [\"/y"]' in why("publish", 'new"], x = ["/y').change
+
+
 def test_the_change_that_is_named_does_allow_it(why, acl):
     """The advice is tried: with the level changed as it says, the topic is allowed."""
     assert 'not "telemetry"' in why("publish", "devices/lamp-1/temperature").change

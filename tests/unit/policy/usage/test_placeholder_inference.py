@@ -50,6 +50,12 @@ def test_a_place_that_all_write_to_is_no_one_s_own():
     assert names(*uses) == ["{device}/inbox", "hub/inbox", "hub/inbox", *["{device}/inbox"] * 4]
 
 
+def test_a_label_that_looks_like_a_group_stays_a_label():
+    """As a word, alone in a rule of a file, it would be the group of that name."""
+    uses = [(who("a", x="@g"), "{label.x}"), (who("b", y="@g"), "{label.y}")]
+    assert names(*uses) == ["{label.x}", "{label.y}"]
+
+
 def test_what_is_explained_already_speaks_for_nothing_more():
     uses = [(who("a"), "x/w"), (who("b"), "x/w")]
     uses += [(who("c", a="w"), "x/{label.a}"), (who("d", a="w"), "x/{label.a}")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def read(text, tmp_path):
     (folder / "roles" / "r.toml").write_text(text, "utf-8")
     (folder / "encryption.toml").write_text("sensitive = []\n")
     (folder / "limits.toml").write_text("in_flight = 7\n")
+    (folder / "topics.toml").write_text('[[group]]\nname = "locks"\ntopics = ["locks/#"]\n')
     rules = load_policy(folder, reserved="gateway").roles["r"].rules
     return [
         (one.effect, set(one.actions), one.topic, one.max_qos, one.retain, one.max_payload) for one in rules
@@ -114,6 +116,16 @@ def test_long_lists_are_cut():
     assert '"$x/199"' in barred
     assert '"$x/200"' not in barred
     assert "#   and 5 more\n" in barred
+
+
+@pytest.mark.parametrize("topic", ["@locks", "@", "@LOCKS", "@no-such-group"])
+def test_no_topic_of_a_device_becomes_a_group(topic, tmp_path):
+    """With `@locks` in the file, the role would have all topics of that group; any other can't be loaded."""
+    for passage in Passage:
+        seen = [saw(topic, passage=passage), saw(topic, Action.SUBSCRIBE, passage), saw("@locks/x")]
+        text = uncommented(text_of(*seen))
+        assert read(text, tmp_path / passage) == [("allow", {"publish"}, "@locks/x", 2, True, None)]
+        assert f'#   publish    "{topic}"  once' in text
 
 
 def uncommented(text):
