@@ -14,19 +14,23 @@ from gateway.policy.engine.policy import Action, Effect, Policy, Rule
 
 
 def denies_to_keep(
-    policy: Policy, roles: Collection[str], allowed: Iterable[tuple[Action, Collection[str]]]
+    policy: Policy, allowed: Iterable[tuple[Collection[str], Action, Collection[str]]]
 ) -> tuple[Rule, ...]:
-    """Those denies of these roles that overlap something that the proposal allows, for just these actions."""
-    by_action = list(allowed)
+    """The denies that overlap something that the proposal allows, for just these actions.
+
+    `allowed` gives topics, and the roles whose denies are kept for them.
+    """
+    allowed = list(allowed)
     found = []
-    for rule in policy.rules_of(sorted(roles)):
+    for rule in policy.rules_of(sorted({name for roles, _, _ in allowed for name in roles})):
         if rule.effect is not Effect.DENY:
             continue
         denied = _for_anybody(rule.topic)
         overlaps = {
             action
-            for action, topics in by_action
-            if action in rule.actions
+            for roles, action, topics in allowed
+            if rule.role in roles
+            and action in rule.actions
             and any(intersection(denied, _for_anybody(topic)) is not None for topic in topics)
         }
         if overlaps:

@@ -101,15 +101,23 @@ def learn(
     uses += [_Use(record, record.template, UNCONDITIONAL, ()) for record in observed]
     writable = [use for use in uses if can_be_written(use.record.template)]
     allows, of_observed = _allows(writable, refused, identities)
-    roles = source_roles or {
-        name for identity in identities.values() for name in policy.expanded(identity.roles)
-    }
+    roles_of = {name: frozenset(policy.expanded(identity.roles)) for name, identity in identities.items()}
+    roles = source_roles or frozenset().union(*roles_of.values())
     proposal = Proposal(
         devices=tuple(sorted({record.device_id for record in known_records})),
         allows=allows,
         observed=of_observed,
         denies=denies_to_keep(
-            policy, roles, [*((key[0], allows[key]) for key in allows), *of_observed.items()]
+            policy,
+            [
+                *((roles, key[0], allows[key]) for key in allows),
+                # Observing lifted the denies of all roles, not of one alone: whoever gets the topic has them.
+                *(
+                    (frozenset().union(*map(roles_of.__getitem__, summary.devices)), action, [topic])
+                    for action, topics in of_observed.items()
+                    for topic, summary in topics.items()
+                ),
+            ],
         ),
         refused={},
         barred={},

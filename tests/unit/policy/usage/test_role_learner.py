@@ -494,6 +494,16 @@ def test_a_filter_keeps_the_denies_that_take_something_out_of_it():
     assert not alone.rights(as_identity(ONE, "learned")).decide(SUBSCRIBE, "home/locks/door").allowed
 
 
+def test_a_filter_keeps_the_denies_of_the_device_s_other_roles_too():
+    """Whoever is given the role that was learned from one role has the other one no more, or never had."""
+    today = policy(allow("b"), deny("home/locks/#", role="guest"), deny("home/#", role="other"))
+    two = device("d-1", "r", "guest")
+    used = [watched("home/#", SUBSCRIBE), watched("home/a"), saw("d-2", "b")]
+    found = learn(today, [two, device("d-2", "r", "other")], used, "r")
+    assert [(rule.topic, rule.actions) for rule in found.denies] == [("home/locks/#", {SUBSCRIBE})]
+    assert found.newly_refused == ()
+
+
 @pytest.mark.parametrize("topic", ["gateway/auth", "gateway/#", "$SYS/#", "$CONTROL/x"])
 def test_no_rule_is_proposed_for_the_gateway_s_own_topics_and_the_bus_s(topic):
     """None of it passes; but the prefix of the service topics may have been another one."""
