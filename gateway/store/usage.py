@@ -6,7 +6,6 @@ No decision depends on them. They are kept for two weeks, and no device can push
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields, replace
 from functools import cache
@@ -52,8 +51,8 @@ class Usage:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
-        self._added: Counter[str] = Counter()
-        """Records added by device, since it was last looked at how many it has."""
+        self._added: dict[str, int] = {}
+        """Records added by device, since it was last seen to have no more than it may."""
 
     async def add_records(self, seen: Sequence[UsageRecord]) -> list[str]:
         """Add to the stored records. Returns some of the devices that have too many now, for `reduce`.
@@ -63,9 +62,12 @@ class Usage:
         if not seen:
             return []
         too_many: list[str] = []
-        self._added.update(one.device_id for one in seen)
+        unseen = _RECORDS_PER_DEVICE_MAX // 16
+        for one in seen:
+            # The first of a device in this process count, too, however often the gateway is started.
+            self._added[one.device_id] = self._added.get(one.device_id, unseen) + 1
         # Not at each save, of which there may be three a second.
-        due = {one.device_id for one in seen if self._added[one.device_id] > _RECORDS_PER_DEVICE_MAX // 16}
+        due = {one.device_id for one in seen if self._added[one.device_id] > unseen}
 
         async def add(transactions: Transactions) -> None:
             async with transactions.transaction(write=True) as connection:
@@ -74,9 +76,8 @@ class Usage:
                     too_many.extend(await _with_too_many(connection, due))
 
         await self._transactions.write(add)
-        for device_id in due:
-            del self._added[device_id]
-        return too_many
+        self._added |= dict.fromkeys(due.difference(too_many), 0)
+        return too_many[:_REDUCED_AT_ONCE]  # the others are due at their next records
 
     async def reduce(self, device_id: str) -> None:
         """Merge a device's records so that there are fewer, unless they change meanwhile.
@@ -137,16 +138,14 @@ def _adding() -> Insert:
 
 
 async def _with_too_many(connection: AsyncConnection, touched: Collection[str]) -> Sequence[str]:
-    """Some of the devices with more usage records than one may have."""
+    """Those of the devices with more usage records than one may have, first who has most."""
     of = usage_records.c.device_id
     many = (
         select(of)
         .where(of.in_(touched), _VALID)
         .group_by(of)
         .having(func.count() > _RECORDS_PER_DEVICE_MAX)
-        # The others follow at later saves.
         .order_by(func.count().desc(), of)
-        .limit(_REDUCED_AT_ONCE)
     )
     return (await connection.execute(many)).scalars().all()
 

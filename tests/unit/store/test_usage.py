@@ -17,7 +17,7 @@ from gateway.policy.engine.identity import OBSERVE_MAX
 from gateway.policy.engine.rules import Action
 from gateway.policy.engine.topic_generalisation import EffortLeft
 from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
-from gateway.store import UnknownDevice, usage
+from gateway.store import UnknownDevice, open_store, usage
 from gateway.store.device_directory import Directory
 
 
@@ -188,6 +188,25 @@ async def test_of_many_with_too_much_some_are_done_at_a_time(store, monkeypatch)
     assert await counts() == {"a": 1, "b": 1, "c": 5}
     await add_records(store, [seen("c/0", "c")])
     assert await counts() == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_who_had_to_wait_with_too_much_is_the_next(store, monkeypatch):
+    """However many have too much at the same time, none may go on as if it had been its turn."""
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 32)
+    monkeypatch.setattr(usage, "_REDUCED_AT_ONCE", 1)
+    for number in range(40):
+        await add_records(store, [seen(f"{number}{'/x' * number}", device) for device in ("a", "b", "c")])
+        counts = Counter(one.device_id for one in await store.usage.records(0))
+        assert max(counts.values()) <= 32 + 5, "what may be added before it is looked at, and two turns"
+
+
+async def test_a_gateway_that_starts_often_keeps_no_more(store, monkeypatch, path):
+    monkeypatch.setattr(usage, "_RECORDS_PER_DEVICE_MAX", 32)
+    for number in range(40):
+        again = await open_store(f"sqlite:///{path}")
+        await add_records(again, [seen(f"{number}{'/x' * number}")])
+        await again.close()
+    assert len(await store.usage.records(0)) <= 32
 
 
 async def test_what_is_too_old_or_too_many_is_dropped(store, monkeypatch):
