@@ -33,7 +33,7 @@ class RecentRefusalsSaver(Saver):
             self._saves.failed(self.subject, error)
 
     async def write(self) -> bool:
-        """Some of them; what is too old is dropped once an hour."""
+        """Some of them; now and then, what is too old is dropped."""
         entries = self._clients.take_unsaved(ROWS_MAX)
         if not entries:
             return False

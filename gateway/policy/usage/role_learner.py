@@ -234,37 +234,43 @@ def _allows(
     identities: Mapping[str, Identity],
 ) -> tuple[dict[tuple[Action, Conditions], SummaryByTemplate], dict[Action, SummaryByTemplate]]:
     """What the role allows, of what rules allowed and of what passed only because its device was observed."""
-    templates = with_placeholders(
-        [
-            (identities[use.record.device_id], use.record.action, use.record.template, use.rule_filters)
-            for use in uses
-        ]
-    )
     grouped: defaultdict[tuple[Action, Conditions], SummaryByTemplate] = defaultdict(dict)
     rule_filters: defaultdict[tuple[Action, Conditions], dict[str, set[str]]] = defaultdict(dict)
     observed: defaultdict[Action, SummaryByTemplate] = defaultdict(dict)
-    for use, template in zip(uses, templates, strict=True):
+    for use, template in zip(uses, _templates(uses, identities), strict=True):
         if use.record.passage is Passage.OBSERVED:
             topics = observed[use.record.action]
             topics.setdefault(template, UsageSummary()).add(_summary(use.record, template))
-            continue
+    # Read without the others: a device that is observed may use any topic, so as to have a word read where
+    # the role is to have a placeholder.
+    by_rules = [use for use in uses if use.record.passage is not Passage.OBSERVED]
+    for use, template in zip(by_rules, _templates(by_rules, identities), strict=True):
         topics = grouped[use.record.action, use.conditions]
         topics.setdefault(template, UsageSummary()).add(_summary(use.record, template))
         rule_filters[use.record.action, use.conditions].setdefault(template, set()).update(use.rule_filters)
-    refused_templates = defaultdict(list)
-    for record in refused:
-        refused_templates[record.action].append(record.template)
+    not_allowed = defaultdict(list)  # no + is to take this in
+    for record in (*refused, *(use.record for use in uses if use.record.passage is Passage.OBSERVED)):
+        not_allowed[record.action].append(record.template)
     allows = {}
     for key, topics in sorted(grouped.items(), key=_order):
         recorded = _without_covered(topics)
         generalised_to = generalised(
-            recorded, refused_templates[key[0]], partial(_is_within_rules, rule_filters[key])
+            recorded, not_allowed[key[0]], partial(_is_within_rules, rule_filters[key])
         )
         general: SummaryByTemplate = {}
         for template, summary in recorded.items():
             general.setdefault(generalised_to[template], UsageSummary()).add(summary)
         allows[key] = _without_covered(general)
     return allows, {action: _without_covered(observed[action]) for action in Action if action in observed}
+
+
+def _templates(uses: Sequence[_Use], identities: Mapping[str, Identity]) -> list[str]:
+    return with_placeholders(
+        [
+            (identities[use.record.device_id], use.record.action, use.record.template, use.rule_filters)
+            for use in uses
+        ]
+    )
 
 
 def _is_within_rules(rule_filters: Mapping[str, Collection[str]], general: str) -> bool:

@@ -504,6 +504,20 @@ def test_a_filter_keeps_the_denies_of_the_device_s_other_roles_too():
     assert found.newly_refused == ()
 
 
+def test_what_was_observed_has_no_say_in_how_what_was_allowed_is_read():
+    """Else a block that nobody is told to read allowed `home/d-2/x`, even if the other line is struck out."""
+    used = [saw("d-2", "home/{device}/x"), watched("home/d-2/x")]
+    found = learn(NOTHING, THREE, used)
+    assert (topics(found), observed(found)) == (["home/{device}/x"], ["home/d-2/x"])
+
+
+def test_no_plus_takes_in_what_was_observed():
+    """It has a line of its own, to be struck out."""
+    used = [*(saw("d-1", f"jobs/{number}") for number in range(3)), watched("jobs/secret")]
+    found = learn(NOTHING, [ONE], used)
+    assert (topics(found), observed(found)) == (["jobs/0", "jobs/1", "jobs/2"], ["jobs/secret"])
+
+
 @pytest.mark.parametrize("topic", ["gateway/auth", "gateway/#", "$SYS/#", "$CONTROL/x"])
 def test_no_rule_is_proposed_for_the_gateway_s_own_topics_and_the_bus_s(topic):
     """None of it passes; but the prefix of the service topics may have been another one."""
