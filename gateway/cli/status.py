@@ -58,8 +58,9 @@ def status(
 ) -> None:
     """Ask the running gateway how it is, and look at the store and the policy it works with.
 
-    With --refused: the refusals of the last three days, those that are alike in one line. When, how often,
-    which device (or which it said to be), from where, what and why; what to do.
+    With --refused: the refusals of the last three days, those that are alike in one line, however many topics
+    they were of. When, how often, which device (or which it said to be), from where, what (with the topic of
+    the last one) and why; what to do. `audit tail` has each topic.
 
     With --history what was measured: each minute of the last 24 hours, and each ten seconds of the last one.
     It is in the store, so a gateway that is stopped has it, too.

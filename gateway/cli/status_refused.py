@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 100
 """Rows that are shown to people; scripts get all."""
+_TOPIC_SHOWN = 60
+"""Characters of a topic that people are shown: that of the latest refusal of a row."""
 
 
 def give_refused(answer: Answer, settings: Settings) -> None:
@@ -42,7 +44,7 @@ def give_refused(answer: Answer, settings: Settings) -> None:
                     str(one.count),
                     one.device_id if one.proven or not one.device_id else f"{one.device_id} (claimed)",
                     one.host,
-                    one.kind,
+                    f"{one.kind} {_short(one.topic)}".rstrip(),
                     one.reason,
                     words,
                 )
@@ -53,6 +55,10 @@ def give_refused(answer: Answer, settings: Settings) -> None:
             empty="Nobody was refused in the last three days.",
         ),
     )
+
+
+def _short(topic: str) -> str:
+    return topic if len(topic) <= _TOPIC_SHOWN else f"{topic[:_TOPIC_SHOWN]}…"
 
 
 def _refused(settings: Settings) -> Sequence[RefusedClient]:

@@ -210,9 +210,10 @@ class _WillDropped(Exception):
 def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context: Context) -> Will:
     identity = authorizer.identity
     on_topic, decision = authorizer.will(terms)
-    authorizer.record(Action.PUBLISH, terms.topic, on_topic)
+    observed = not decision.allowed and authorizer.observes(terms.topic, decision)
+    authorizer.record(Action.PUBLISH, terms.topic, decision if observed else on_topic, observed=observed)
     if not decision.allowed:
-        note = _refused_will_note(authorizer, terms, context)
+        note = _refused_will_note(authorizer, terms, context, observed=observed)
         words = f"{decision.reason} {note}".rstrip()
         report = refused_will(words, terms.topic, decision.rule_location)
         if note:
@@ -225,13 +226,15 @@ def _checked_will(will: Will, terms: WillTerms, authorizer: Authorizer, context:
     raise ConnectRefused(why, reason, refused_will(why, terms.topic))
 
 
-def _refused_will_note(authorizer: Authorizer, terms: WillTerms, context: Context) -> str:
+def _refused_will_note(authorizer: Authorizer, terms: WillTerms, context: Context, *, observed: bool) -> str:
     """For the report: that the CONNECT goes on without its refused will; empty if it is refused too."""
     identity = authorizer.identity
     if authorizer.policy.on_denied_will(identity.roles, context.on_denied_will) is OnDeniedWill.DROP:
         return "The connection goes on without its will."
     if context.revoked_wills.has(identity.device_id, terms.topic):
         return "It was taken back when the rules changed: the connection goes on without its will."
+    if observed:
+        return "The device is observed: the connection goes on without its will."
     return ""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.device import Device, join
+from harness.device import Device, join, spy
 from harness.enrol import enrol_with_labels
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
@@ -24,6 +24,7 @@ FILTERS = ("devices/lamp-1/commands/#", "$share/lamps/rooms/kitchen/set/+", "ala
 CALLED = ("devices/lamp-1/commands/on", "rooms/kitchen/set/dim", "alarm")
 OF_NEIGHBOUR = ("devices/lamp-2/state", "rooms/hall/light", "devices/lamp-2/private/pin")
 FILTERS_OF_NEIGHBOUR = ("devices/lamp-2/commands/#", "rooms/hall/set/+", "devices/+/commands/#", "#")
+WILL = ("devices/lamp-1/online", b"0", 1, False)
 NO = 0x87
 
 
@@ -61,6 +62,10 @@ def test_a_device_without_roles_gets_one_by_what_it_did_observed(world: World) -
         use(lamp, bus)
         for topic in ("gateway/x", "$CONTROL/dynamic-security/v1"):
             assert lamp.publish(topic) == NO
+        with join(gateway, "lamp-1", "again", v5=True, will=WILL), spy(bus.port, WILL[0]) as listener:
+            gateway.admin("device", "kick", "lamp-1")
+            assert listener.messages() == [], "it connects without its will"
+    with join(gateway, "lamp-1", v5=True) as lamp:
         gateway.admin("device", "observe", "lamp-1", "--off")
         wait_until(lambda: lamp.publish(PASSED[1]) == NO)
         assert lamp.publish("locks/front") == NO
@@ -75,6 +80,7 @@ def test_a_device_without_roles_gets_one_by_what_it_did_observed(world: World) -
     )
     assert {(one["action"], one["topic"], one["observed"]) for one in learned["allow"]} == {
         ("publish", "devices/{device}/state", True),
+        ("publish", "devices/{device}/online", True),
         ("publish", "rooms/{label.room}/light", True),
         ("publish", "devices/{device}/private/pin", True),
         ("subscribe", "devices/{device}/commands/#", True),
@@ -94,6 +100,10 @@ def test_a_device_without_roles_gets_one_by_what_it_did_observed(world: World) -
     gateway.admin("device", "set", "lamp-1", "--role", "lamp")
     gateway.admin("device", "set", "lamp-2", "--role", "lamp")
 
+    with spy(bus.port, WILL[0]) as listener:
+        with join(gateway, "lamp-1", "again", v5=True, will=WILL):
+            gateway.admin("device", "kick", "lamp-1")
+        assert listener.message().payload == b"0", "by its role it may have that will"
     with join(gateway, "lamp-1", v5=True) as lamp:
         wait_until(lambda: lamp.publish(PASSED[0]) == 0)
         use(lamp, bus)

@@ -22,7 +22,7 @@ from harness.playbook import (
 )
 
 from gateway.connection.audit_vocabulary import Report
-from gateway.connection.commands import Authenticate, Close, SendToBus, SendToDevice
+from gateway.connection.commands import Authenticate, Close, OpenBus, SendToBus, SendToDevice
 from gateway.connection.device_connection import DeviceConnection
 from gateway.connection.events import Authenticated, BusBytes, DeviceBytes, PolicyChanged, Tick
 from gateway.policy.engine.decision_recorder import RECORD_AGAIN_SECONDS
@@ -117,7 +117,7 @@ def test_subscriptions_and_deliveries_and_what_is_opened_are_recorded(v5):
 
 @pytest.mark.parametrize("device", [LAMP, WATCHED], ids=["not observed", "observed"])
 def test_a_will_is_recorded_whatever_becomes_of_it(device):
-    for topic, passage in (("ok/lamp-1", ALLOWED), ("other", REFUSED)):
+    for topic, passage in (("ok/lamp-1", ALLOWED), ("other", REFUSED if device is LAMP else OBSERVED)):
         world = context()
         book = Playbook(DeviceConnection(world))
         book.connection.receive(DeviceBytes(raw.connect("c", will=(topic, b"x", 0, False))))
@@ -343,18 +343,27 @@ def test_what_a_token_does_not_say_is_not_let_through():
 
 
 @both
-def test_a_will_is_for_later_and_is_refused_as_ever(v5):
-    book = Playbook(DeviceConnection(context()))
-    refusal = raw.packet(0x20, b"\0\x87\0" if v5 else b"\0\x05")
+def test_a_will_is_for_later_so_the_device_connects_without_it_and_a_learned_role_may_allow_it(v5):
+    """Kind: a device that is to show what it needs is kept out by what it needs."""
+    world = context()
+    book = Playbook(DeviceConnection(world))
     book >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", will=("other", b"x", 0, False)))
     assert book << Authenticate(b"lamp-1", None)
-    assert (
-        book
-        >> Authenticated(WATCHED)
-        << refused("will", "other")
-        << SendToDevice(refusal)
-        << Close("No rule allows the device to publish to this topic.")
-    )
+    without = raw.connect("lamp-1/c", v5=v5, username="gate", password="way")
+    assert book >> Authenticated(WATCHED) << refused("will", "other") << OpenBus(without)
+    assert recorded(world) == {(Action.PUBLISH, "other", OBSERVED): 1}
+
+
+@both
+@pytest.mark.parametrize("topic", ["$SYS/x", "gateway/auth"])
+def test_a_will_that_no_observing_lets_through_is_refused_as_ever(v5, topic):
+    book = Playbook(DeviceConnection(context()))
+    refusal = raw.packet(0x20, b"\0\x87\0" if v5 else b"\0\x05")
+    book >> DeviceBytes(raw.connect("c", v5=v5, username="lamp-1", will=(topic, b"x", 0, False)))
+    assert book << Authenticate(b"lamp-1", None)
+    why = "No rule allows the device to publish to this topic."
+    reason = why if topic == "$SYS/x" else "This topic belongs to the gateway itself."
+    assert book >> Authenticated(WATCHED) << refused("will", topic) << SendToDevice(refusal) << Close(reason)
 
 
 @both

@@ -22,8 +22,9 @@ class Passage(StrEnum):
     ALLOWED = "allowed"
     """By a rule."""
     OBSERVED = "observed"
-    """Refused by the rules, it passed only because its device was observed. Never said of wills, nor of
-    encrypting and decrypting: these don't pass (`gateway.policy.engine.policy.passes_when_observed`)."""
+    """Refused by the rules, it passed only because its device was observed. Said of a will, too, which does
+    not pass (the device connects without it), for a learned role is to allow it; never of encrypting and
+    decrypting."""
     REFUSED = "refused"
     """Not at all. Of a record that a version before this word wrote: it may have been observed."""
 

@@ -32,7 +32,7 @@ from gateway.mqtt.topics import covers, intersection, split_filter
 from gateway.policy.engine.identity import Device, Identity
 from gateway.policy.engine.placeholders import can_be_written
 from gateway.policy.engine.policy import Action, Effect, Policy, Rule
-from gateway.policy.engine.rules import OnWideSubscribe
+from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import filter_of, generalised
 from gateway.policy.engine.topic_tree import TopicTree
 from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
@@ -128,6 +128,7 @@ def learn(
         without_rule=tuple(without_rule),
         proposed_in_part=tuple(proposed_in_part),
         on_wide_subscribe=OnWideSubscribe.FILTER if wide else OnWideSubscribe.COVER,
+        drops_wills=policy.on_denied_will(tuple(roles), OnDeniedWill.REFUSE) is OnDeniedWill.DROP,
     )
     return _checked(proposal, policy, writable, refused, identities, wide=wide)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.policy.engine.policy import Action, Effect, Role, Rule
-from gateway.policy.engine.rules import OnWideSubscribe
+from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe
 from gateway.policy.engine.usage_record import UsageRecord
 from gateway.policy.usage.replay import Conditions
 
@@ -83,6 +83,9 @@ class Proposal:
     """`FILTER` if a wide filter was, or may have been, granted in part. The role then needs no rule that
     covers that filter, only rules for what is delivered."""
 
+    drops_wills: bool = False
+    """Whether today these devices connect without a will that is refused (`will = "drop"`)."""
+
     @property
     def has_rules(self) -> bool:
         """Whether it allows anything: a file without a rule is no role."""
@@ -100,4 +103,5 @@ class Proposal:
             for action, topics in self.observed.items()
             for topic in topics
         ]
-        return Role(LEARNED_ROLE, "", (*rules, *self.denies), subscribe=self.on_wide_subscribe)
+        will = OnDeniedWill.DROP if self.drops_wills else None
+        return Role(LEARNED_ROLE, "", (*rules, *self.denies), will=will, subscribe=self.on_wide_subscribe)

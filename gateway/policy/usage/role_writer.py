@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from gateway.policy.engine.policy import Action, Rule
-from gateway.policy.engine.rules import OnWideSubscribe
+from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import is_escaped
 from gateway.policy.engine.usage_record import UsageRecord
 from gateway.policy.files.toml_strings import quoted
@@ -43,6 +43,8 @@ def role_file(proposal: Proposal, title: str, period: str) -> str:
         lines.append(
             f'subscribe = "{proposal.on_wide_subscribe}"  # they subscribe to more than they may be delivered'
         )
+    if proposal.drops_wills:
+        lines.append(f'will = "{OnDeniedWill.DROP}"  # as today: a will that is refused keeps nobody out')
     for (action, conditions), topics in proposal.allows.items():
         lines += ["", "[[allow]]", f'actions = ["{action}"]', *_topics(topics), *_conditions(conditions)]
     for action, topics in proposal.observed.items():

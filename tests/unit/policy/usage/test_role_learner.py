@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from itertools import count
 
 import pytest
@@ -13,11 +14,12 @@ from gateway.mqtt.topics import covers
 from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.policy.engine.policy import Action, Effect, Policy, Role, Rule
-from gateway.policy.engine.rules import OnWideSubscribe
+from gateway.policy.engine.rules import OnDeniedWill, OnWideSubscribe
 from gateway.policy.engine.topic_generalisation import template_of
 from gateway.policy.engine.usage_record import OVERFLOW, Passage, UsageRecord
 from gateway.policy.usage.replay import UNCONDITIONAL, as_identity
 from gateway.policy.usage.role_learner import learn
+from gateway.policy.usage.role_writer import role_file
 
 PUBLISH, SUBSCRIBE, DECRYPT = Action.PUBLISH, Action.SUBSCRIBE, Action.DECRYPT
 LINES = count(1)
@@ -249,6 +251,18 @@ def filtering(*rules, role="r"):
         for name in sorted(roles)
     ]
     return Policy(made, sensitive=(), limits=Limits(), reserved="gateway")
+
+
+@pytest.mark.parametrize("says", [OnDeniedWill.DROP, OnDeniedWill.REFUSE, None])
+def test_whom_no_refused_will_keeps_out_it_does_not_keep_out_by_the_learned_role(says):
+    """Kind: a setting of the role of today is lost, and the device is locked out at its next connect."""
+    today = Policy(
+        [Role("r", "", (allow("a"),), will=says)], sensitive=(), limits=Limits(), reserved="gateway"
+    )
+    found = learn(today, [ONE], [saw("d-1", "a")])
+    drops = says is OnDeniedWill.DROP
+    assert (found.drops_wills, found.role().will) == (drops, OnDeniedWill.DROP if drops else None)
+    assert tomllib.loads(role_file(found, "t", "an hour")).get("will") == ("drop" if drops else None)
 
 
 @pytest.mark.parametrize("wide", ["home/+/x", "+/a/x", "+/+/+"])
