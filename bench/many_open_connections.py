@@ -19,9 +19,9 @@ _OPENING_MAX = 60.0
 _SETTLED = 1.0
 """After the last of them came, in seconds."""
 _IDLE_PERIOD = 10
-"""Seconds that an idle server is watched for each second of a round: in ten the gateway takes one sample,
-asks each check once and is scraped once. A shorter look would see that work in some rounds and not in
-others."""
+"""Seconds for which an idle server is watched, for each second of a round: in ten the gateway takes one
+sample, asks each check once and is scraped once. A shorter look, as with `--quick`, sees that work in some
+rounds and not in others."""
 
 
 @asynccontextmanager

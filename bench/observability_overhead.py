@@ -17,7 +17,7 @@ from bench import accounts
 from bench.peers import Gateway
 from gateway.alerts.shipped_rules import SHIPPED
 
-SCRAPE_SECONDS = 10.0  # oftener than is usual, and once in each look at an idle process
+SCRAPE_SECONDS = 10.0  # more often than is usual: about once while an idle process is watched
 _WATCHED = accounts.FLEET[:50]  # as many as may be named
 _HOUR = 3_600
 

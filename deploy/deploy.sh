@@ -274,6 +274,7 @@ set_up() {
     check_docker
     state=$(health)
     if [ "$state" = healthy ] && nothing_new; then
+        keep UPGRADING ""
         say "The gateway runs and is healthy: nothing was changed."
         say "deploy/deploy.sh --upgrade goes over to the version that is here, --check tries it with a device."
         return
@@ -317,6 +318,8 @@ upgrade() {
     compose pull --quiet --ignore-buildable ||
         fail "the images of the other containers could not be fetched" "What docker said stands above; the network, most often."
     build --pull
+    # One that only rests shows first whether it is well.
+    case $(known UPGRADING),$(health) in yes,stopped | yes,starting) { compose start gateway && wait_for_health; } || true ;; esac
     if [ -n "$(known UPGRADING)" ] && [ "$(health)" != healthy ]; then
         # Cut off before its check: what is here is the version that was tried, and the copy is of the one before it.
         say "the upgrade that was cut off is done once more; its copy of the data stays ..."
@@ -333,10 +336,11 @@ upgrade() {
     say "deploy: the new version does not work; going back ..." >&2
     go_back
     fail "the new version did not become healthy, and the one before runs again" \
-        "Its last lines stand above. No data was lost. The files here are still the new ones."
+        "Its last lines stand above. The data is that of the copy. The files here are still the new ones."
 }
 
 keep_a_copy() {
+    keep UPGRADING "" # from here on the copy of an attempt before is no more
     say "keeping a copy of the data as it is now ..."
     stop_gateway
     # The image and the data of before belong together, so the copy counts only when its image has the name.
@@ -393,5 +397,6 @@ case $action in
         check_docker
         [ "$(health)" = healthy ] || fail "the gateway does not run" "Set it up: deploy/deploy.sh"
         self_check || fail "it does not work as it has to" "See the log: docker compose logs gateway"
+        keep UPGRADING ""
         ;;
 esac

@@ -305,8 +305,8 @@ def observe(
     It may publish and subscribe to all topics meanwhile, denies or not, but for the gateway's own and those
     that begin with $. Never more than that: no right to encrypt or decrypt, no limit lifted, nothing beyond
     the token it came with; with a will that is refused it connects, but without the will. Each topic is an
-    audit event "observe", and `acl learn` proposes a rule for it that is marked as such. Exit code 1: there
-    is no such device.
+    audit event "observe", and `acl learn` proposes a marked rule for it, unless a deny refuses it. Exit code
+    1: there is no such device.
 
     For example:
 

@@ -60,7 +60,7 @@ def status(
 
     With --refused: the refusals of the last three days, those that are alike in one line, however many topics
     they were of. When, how often, which device (or which it said to be), from where, what (with the topic of
-    the last one) and why; what to do. `audit tail` has each topic.
+    the last one) and why; what to do. `audit tail` has the topics one by one, but for those of a flood.
 
     With --history what was measured: each minute of the last 24 hours, and each ten seconds of the last one.
     It is in the store, so a gateway that is stopped has it, too.

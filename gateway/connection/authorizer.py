@@ -4,10 +4,9 @@ It is asked about topics as they come, and answers with a verdict that the conne
 sensitive topics, services and limits are those of one policy, until a new authorizer takes its place: when
 the policy or the device has changed.
 
-Asking changes nothing and records nothing. `record` records a decision; `refuse`, `let_pass` and their like
-report to the admins what is refused, and what passes only because its device is observed. These two record
-it, too, for only then it is known which of the two it is: a verdict that is remembered outlives the time for
-which its device is observed.
+Asking changes nothing and records nothing. `record` and `record_filter` record a decision. `refuse` and
+`let_pass` record and report a refusal at once, for only then is it known whether it passed: a remembered
+verdict outlives the time for which its device is observed. The others report to the admins.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class WillVerdict(NamedTuple):
     """The verdict on a will."""
 
     on_topic: Decision
-    """On its topic alone, as it is recorded."""
+    """On its topic alone. It is what is recorded, unless the device is observed: then `decision` is."""
     decision: Decision
 
 

@@ -295,7 +295,7 @@ class Downstream(Relay):
         authorizer = self._authorizer
         self.meter.effort += authorizer.token_effort
         cached = authorizer.receive(topic_text(topic))
-        if cached.decision.allowed:  # a refusal is recorded by `refuse` or `let_pass`, which follows
+        if cached.decision.allowed:  # what refuses it, or lets it pass, records that
             authorizer.record(Action.SUBSCRIBE, cached.topic, cached.decision)
         if cached.opening is not None:
             authorizer.record(Action.DECRYPT, cached.topic, cached.opening)

@@ -298,7 +298,7 @@ class Upstream(Relay):
     def _decide(self, topic: bytes) -> CachedVerdict:
         self.meter.effort += self._authorizer.token_effort
         cached = self._authorizer.publish(topic_text(topic))
-        if cached.decision.allowed:  # a refusal is recorded by `refuse` or `let_pass`, which follows
+        if cached.decision.allowed:  # what refuses it, or lets it pass, records that
             self._authorizer.record(Action.PUBLISH, cached.topic, cached.decision)
         return keep(self.verdicts, topic, cached)
 

@@ -75,13 +75,7 @@ class LogWriter:
         sys.excepthook = flush_and_show
 
     def _run(self) -> None:
-        written = 0
         while True:
-            with self._changed:
-                self._size -= written
-                self._changed.notify_all()
-            if written:
-                time.sleep(_PAUSE_SECONDS)
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._missed)
                 lines = "".join(self._waiting)
@@ -93,7 +87,10 @@ class LogWriter:
                     self._size += len(line)
                     lines += line
             self._put(lines)
-            written = len(lines)
+            with self._changed:
+                self._size -= len(lines)
+                self._changed.notify_all()
+            time.sleep(_PAUSE_SECONDS)
 
     def _put(self, lines: str) -> None:
         data = memoryview(lines.encode("utf-8", "backslashreplace"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PER_DEVICE_MAX = 600
 """Refusals that are kept of a device: the oldest third, the newest third, and of those between them as
-different ones as there are. An eighth more may be there, until some are dropped: that takes milliseconds."""
+different ones as there are. An eighth more may be there until it is looked at: choosing takes a while."""
 _ALL_MAX = 20_000
 """Refusals of all devices together."""
 
@@ -50,7 +50,7 @@ class Refusals:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
-        self._added: Counter[str] = Counter()
+        self._added: dict[str, int] = {}
         """Refusals added by device, since it was last looked at how many it has."""
 
     async def add(self, some: Sequence[StoredRefusal]) -> None:
@@ -60,12 +60,14 @@ class Refusals:
         """
         if not some:
             return
-        self._added.update(one.device_id for one in some)
+        unseen = _PER_DEVICE_MAX // 8
+        for one in some:
+            # The first of a device in this process has it looked at, however often the gateway is started.
+            self._added[one.device_id] = self._added.get(one.device_id, unseen) + 1
         # Not at each save, of which there may be six a second.
-        due = {one.device_id for one in some if self._added[one.device_id] > _PER_DEVICE_MAX // 8}
+        due = {one.device_id for one in some if self._added[one.device_id] > unseen}
         await self._transactions.write(partial(_add, some, due))
-        for device_id in due:
-            del self._added[device_id]
+        self._added |= dict.fromkeys(due, 0)
 
     async def get(self, refusal_id: str) -> StoredRefusal | None:
         """The refusal of this id, if it is kept."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 GIVEN = "given_"
-"""Begins the names of the parameters of `insert_of_existing`."""
+"""Begins the names of the parameters of `insert_of_existing`: SQLAlchemy keeps those of the columns."""
 
 
 async def existing(connection: AsyncConnection, device_ids: Collection[str]) -> frozenset[str]:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 KEPT_SECONDS = 14 * 86_400
 """How long a record is kept after its `last_at`, in seconds."""
 _RECORDS_PER_DEVICE_MAX = 1_000
-"""Records of one device. With more, levels that vary become `+`, and the oldest of the rest go into
-`OVERFLOW`."""
+"""Records of one device; a sixteenth more may be there until it is looked at. With more, levels that vary
+become `+`, and the oldest of the rest go into `OVERFLOW`."""
 _REDUCED_AT_ONCE = 4
 """Devices whose usage records are reduced in one save."""
 _REDUCING_EFFORT = 60_000
@@ -64,7 +64,7 @@ class Usage:
         too_many: list[str] = []
         unseen = _RECORDS_PER_DEVICE_MAX // 16
         for one in seen:
-            # The first of a device in this process count, too, however often the gateway is started.
+            # The first of a device in this process has it looked at, however often the gateway is started.
             self._added[one.device_id] = self._added.get(one.device_id, unseen) + 1
         # Not at each save, of which there may be three a second.
         due = {one.device_id for one in seen if self._added[one.device_id] > unseen}

@@ -266,7 +266,7 @@ def test_an_upgrade_that_was_killed_before_its_check_goes_back_to_the_version_be
     assert ", more of v2" in host.state["volumes"][BEFORE]
 
 
-def test_an_upgrade_that_was_killed_before_its_check_and_is_well_is_one(host):
+def test_after_an_upgrade_that_was_killed_and_is_well_the_next_one_keeps_a_copy_of_it(host):
     upgraded(host)
     host.state["kill at"] = "up --detach"
     host.deploy("--upgrade", expected=-signal.SIGKILL)
@@ -274,6 +274,34 @@ def test_an_upgrade_that_was_killed_before_its_check_and_is_well_is_one(host):
     host.state["volumes"][DATA] += ", months of v3"
     host.deploy("--upgrade")
     host.deploy("--rollback")
+    assert host.state["container"] == {"image": "v3", "running": True}
+    assert ", months of v3" in host.state["volumes"][DATA]
+
+
+def test_of_two_upgrades_that_were_killed_the_second_has_its_own_copy(host):
+    """Kind: a mark of an attempt outlives what it speaks of."""
+    upgraded(host)
+    host.state["kill at"] = "up --detach"
+    host.deploy("--upgrade", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "--entrypoint sh", "behaviour": "", "sources": "v4", "sick": ["v4"]}
+    host.deploy("--upgrade", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "", "behaviour": ""}
+    assert "the one before runs again" in host.deploy("--upgrade", expected=1)
+    assert host.state["container"] == {"image": "v3", "running": True}
+
+
+@pytest.mark.parametrize("words", [[], ["--check"], ["--upgrade"]])
+def test_a_gateway_that_turned_out_well_is_what_the_next_upgrade_goes_back_to(host, words):
+    upgraded(host)
+    host.state["kill at"] = "up --detach"
+    host.deploy("--upgrade", expected=-signal.SIGKILL)
+    host.state |= {"kill at": "", "behaviour": ""}
+    if words != ["--upgrade"]:
+        host.deploy(*words)
+    host.state["volumes"][DATA] += ", months of v3"
+    host.state["container"]["running"] = False  # as after a reboot
+    host.state |= {"sources": "v4", "sick": ["v4"]}
+    assert "the one before runs again" in host.deploy("--upgrade", expected=1)
     assert host.state["container"] == {"image": "v3", "running": True}
     assert ", months of v3" in host.state["volumes"][DATA]
 

@@ -18,7 +18,7 @@ _ROUNDS_TO_PRUNE = 1_800
 class UsageSaver(Saver):
     """Saves the usage records of all devices, by topic template."""
 
-    subject = "observations"
+    subject = "usage records"
     seconds = 2.0
     saves_of_a_round = 6
 
@@ -66,6 +66,6 @@ class UsageSaver(Saver):
             await self._store.usage.prune()
             await self._store.refusals.prune()
         except StoreError as error:
-            self._saves.failed("old observations", error)
+            self._saves.failed("old usage records", error)
         else:
-            self._saves.done("old observations")
+            self._saves.done("old usage records")

@@ -162,11 +162,12 @@ def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> 
 
 
 def _new_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
-    if any("{" in level or "}" in level for level in asked.split("/")) or not can_be_written(asked):
-        return "use a topic that a rule can name: without braces, and without an @ if it has one level"
+    if "{" in asked or "}" in asked or not can_be_written(asked):
+        return "use a topic that a rule can name: without braces, and not one level that begins with @"
     file = next((rule.file for rule in policy.rules_of(identity.roles)), "")
     where = f" in {file}" if file else " in a role of its own"
-    topic = json.dumps(asked, ensure_ascii=False)  # a string in TOML, too
+    # A string in TOML, too, but for DEL.
+    topic = json.dumps(asked, ensure_ascii=False).replace("\x7f", "\\u007f")
     return f'write an [[allow]] with actions = ["{action}"] and topics = [{topic}]{where}'
 
 

@@ -252,13 +252,13 @@ class Policy(RoleSet):
 class Rights:
     """What one identity may do under one policy."""
 
-    __slots__ = ("_identity", "_policy", "_values")
+    __slots__ = ("_identity", "_keys", "_policy")
 
     def __init__(self, policy: Policy, identity: Identity) -> None:
         self._policy = policy
         self._identity = identity
-        self._values: PlaceholderKeys | None = None
-        """Made for the first topic that rules decide on: a device may be refused a thousand a second."""
+        self._keys: PlaceholderKeys | None = None
+        """Made once, for the first topic that rules decide on: there may be a thousand topics a second."""
 
     def decide(self, action: Action, topic: str) -> Decision:
         """Decide on an action on one topic name. An invalid name is denied.
@@ -381,9 +381,9 @@ class Rights:
 
     def _by_rules(self, action: Action, topic_filter: str) -> Decision:
         policy = self._policy
-        values = self._values = self._values or placeholder_keys(self._identity)
-        rules = policy.matching(action, topic_filter, policy.expanded(self._identity.roles), values.by_level)
-        if values.some_has_several:
+        keys = self._keys = self._keys or placeholder_keys(self._identity)
+        rules = policy.matching(action, topic_filter, policy.expanded(self._identity.roles), keys.by_level)
+        if keys.some_has_several:
             rules = [rule for rule in rules if has_one_value_each(rule.topic, topic_filter)]
         for rule in rules:
             if rule.effect is Effect.DENY:

@@ -26,7 +26,7 @@ class Passage(StrEnum):
     not pass (the device connects without it), for a learned role is to allow it; never of encrypting and
     decrypting."""
     REFUSED = "refused"
-    """Not at all. Of a record that a version before this word wrote: it may have been observed."""
+    """It did not pass. In a record from before there were passages: it may have been observed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ used. It allows more than that where a level varies (if a rule of today has a wi
 allowed it are gone), where a placeholder stands for what several devices used, and where no rule covers a
 record with a `+`: then the parts that rules allow (`proposed_in_part`). It keeps the conditions of today's
 rules (`gateway.policy.usage.replay.Conditions`), and those denies that take something out of what it allows.
-What passed only because its device was observed it allows, too (`Proposal.observed`), but without a new `+`:
-no rule says how far that may go. What was refused is listed; what the role would allow of it is named
-(`newly_allowed`, `sometimes_refused`).
+What passed only because its device was observed it allows, too (`Proposal.observed`), unless a deny of today
+refuses it, and without a new `+`: no rule says how far that may go. What was refused is listed; what the
+role would allow of it is named (`newly_allowed`, `sometimes_refused`).
 Knows no files: `gateway.policy.usage.role_writer` writes the role down.
 
 For example, under `allow home/+/+` and `deny home/locks/#`:

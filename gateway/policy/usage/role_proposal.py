@@ -82,9 +82,8 @@ class Proposal:
     on_wide_subscribe: OnWideSubscribe = OnWideSubscribe.COVER
     """`FILTER` if a wide filter was, or may have been, granted in part. The role then needs no rule that
     covers that filter, only rules for what is delivered."""
-
     drops_wills: bool = False
-    """Whether today these devices connect without a will that is refused (`will = "drop"`)."""
+    """Whether a role that this is learned from says `will = "drop"`. A setting goes on by itself."""
 
     @property
     def has_rules(self) -> bool:

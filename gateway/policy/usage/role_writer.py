@@ -52,11 +52,11 @@ def role_file(proposal: Proposal, title: str, period: str) -> str:
     for rule in proposal.denies:
         lines += ["", *_deny(rule)]
     lines += _comments(
-        "Passed, but no rule can say it: a level has a brace that is a letter, or it would be a group (@x).",
+        "Passed, but no rule can name it: a level contains a brace, or it would be read as a group (@x).",
         proposal.unwritable,
     )
     lines += _comments(
-        "Refused at times, for a single message, without a rule or not observed at that time; allowed here.",
+        "Refused at times, and allowed here: single messages, or before there was a rule, or not observed.",
         proposal.sometimes_refused,
     )
     lines += _refused(proposal)

@@ -125,7 +125,7 @@ async def test_no_part_writes_a_line_for_each_attempt(tmp_path, told):
         await store.close()
     lines = [line for line in told if line["event"] == "not saved"]
     assert len(lines) == len({line["part"] for line in lines})
-    assert {line["part"] for line in lines} >= {"key uses", "token records", "refusals", "observations"}
+    assert {line["part"] for line in lines} >= {"key uses", "token records", "refusals", "usage records"}
     assert {line["part"] for line in lines} >= {"what devices hold", "what devices hold no more"}
     assert "known devices" in {line["part"] for line in lines}
     ok, detail = saves.check()

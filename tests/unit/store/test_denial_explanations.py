@@ -64,7 +64,7 @@ async def test_what_is_too_many_of_a_device_is_dropped_some_at_a_time(store, pat
             [StoredRefusal(str(number), NOW + number, "lamp-1", "publish", "a", "r", "")]
         )
         counts += sql(path, "SELECT count(*) FROM refusals")[0]
-    assert counts == [*range(1, 10), 8, 9, 8], "not one by one, at each save"
+    assert counts == [*range(1, 9), 8, 9, 8, 9], "not one by one, at each save"
 
 
 @pytest.mark.parametrize("before", [0, 500, 2_000])

@@ -72,9 +72,9 @@ SAVES = {
 
 
 @pytest.mark.parametrize("save", SAVES.values(), ids=SAVES.keys())
-async def test_a_save_is_as_many_statements_however_much_there_is(store, save):
+async def test_a_save_of_forty_rows_is_as_many_statements_as_one_of_one(store, save):
     counts = []
-    await save(store, 1)  # the first of a process also looks at how many there are
+    await save(store, 1)  # the first of a process also counts what is there
     for many in (1, 40):  # what is saved at once
         with statements() as sent:
             await save(store, many)

@@ -595,7 +595,7 @@ def test_devices_of_a_role_are_learned_from_with_what_they_did_observed():
 
 @given(RULES, st.lists(st.tuples(ASKED, st.booleans()), max_size=30))
 def test_a_proposal_of_an_observed_time_allows_that_and_no_deny_less(rules, asked):
-    """What it allows beyond today's rules is what passed, and a deny of today is one in it."""
+    """It allows what passed, unless a deny of today refuses that; and nothing that such a deny refuses."""
     today = policy(*(make(topic) for make, topic in rules))
     seen, passed = [], set()
     for (one, action, topic), is_watched in asked:

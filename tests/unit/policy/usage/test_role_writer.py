@@ -139,7 +139,7 @@ def uncommented(text):
 
 
 def test_what_was_refused_can_be_uncommented(tmp_path):
-    """What a new device needs, for it was observed: all that a role may give."""
+    """All that a role may give, and nothing else."""
     seen = [
         saw("new/{device}", passage=REFUSED),
         saw("new/topic", passage=REFUSED, n=3),
@@ -196,7 +196,7 @@ def test_what_has_to_be_known_of_it_stands_at_its_head():
     part = text_of(saw("a/+"), saw("a/b", passage=REFUSED), saw("a/c", passage=REFUSED), policy=narrow)
     assert "Careful: of these it allows the part that today's rules allow, used or not: d-1" in part
     at_times = text_of(saw("x"), saw("x", passage=REFUSED))
-    assert "# Refused at times, for a single message, without a rule or not observed" in at_times
+    assert "# Refused at times, and allowed here: single messages" in at_times
     assert "not allowed here" not in at_times
     braces = text_of(saw("a"), saw("x/+{device}"))
     assert '#   publish    "x/{device}"  once' in braces
