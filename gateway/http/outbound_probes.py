@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from gateway.system.ip_address_blocks import Address
 from gateway.system.name_lookup import addresses_of
+from gateway.system.tls_floor import raise_to_floor
 
 _LINE_BYTES_MAX = 4_096
 """Bytes of a status line that are read."""
@@ -91,7 +92,9 @@ def _request(host: str, port: int | None, path: str, query: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _system_cas() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    raise_to_floor(context)
+    return context
 
 
 def _why(error: OSError) -> str:

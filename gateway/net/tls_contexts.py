@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.net.bounded_tls import BoundedSSLContext
 from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
+from gateway.system.tls_floor import raise_to_floor
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
@@ -18,7 +19,7 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.
     keep a client certificate alive that was replaced meanwhile.
     """
     context = BoundedSSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    raise_to_floor(context)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
@@ -37,7 +38,7 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.
 def bus_context(authority: Path) -> ssl.SSLContext:
     """What the gateway connects to the bus with: the bus must show a certificate of this CA for its name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    raise_to_floor(context)
     context.load_verify_locations(authority)
     return context
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.system.name_lookup import AddressInfo, addresses_of
+from gateway.system.tls_floor import raise_to_floor
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -93,7 +94,7 @@ async def connected(host: str, port: int, *, private: bool) -> socket.socket:
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """A context that trusts the public CAs, and that in `ca_file`. Reads files. Raises OSError, SSLError."""
     context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    raise_to_floor(context)
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return context

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from harness.gateway import ROOT
 
+from gateway.alerts.channels.allowed_addresses import tls_context
+from gateway.http import outbound_probes
 from gateway.net.tls_contexts import bus_context, certificate_name, server_context
 from gateway.pki.ecdsa_and_rsa_choice import KeyType
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
@@ -217,11 +219,38 @@ def test_to_ecdsa_rsa_is_added_and_what_is_there_stays(files):
         path.unlink()
 
 
-def test_the_suites_are_those_of_the_readme(files):
+@pytest.fixture
+def a_lax_build(monkeypatch):
+    """A Python whose new contexts offer all that OpenSSL has, as those of some distributions do."""
+    new = ssl.SSLContext.__new__
+
+    def lax(cls, *args, **named):
+        made = new(cls, *args, **named)
+        made.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        made.set_ciphers("ALL:@SECLEVEL=0")
+        return made
+
+    monkeypatch.setattr(ssl.SSLContext, "__new__", lax)
+    assert "AES128-SHA" in {cipher["name"] for cipher in ssl.create_default_context().get_ciphers()}
+    outbound_probes._system_cas.cache_clear()
+    yield
+    outbound_probes._system_cas.cache_clear()
+
+
+@pytest.mark.parametrize("towards", ["devices", "bus", "alert channels", "other services"])
+def test_how_python_was_built_decides_nothing_about_tls(a_lax_build, files, towards):
     readme = (ROOT / "README.md").read_text()
     named = set(re.findall(r"`(TLS_[A-Z0-9_]+_SHA\d+)`", readme))
     ends = re.search(r"`ECDHE-RSA-` with ([^;]+);", readme)[1]
     named |= {f"ECDHE-{kind}-{end}" for kind in ("ECDSA", "RSA") for end in re.findall(r"`([^`]+)`", ends)}
-    offered = {cipher["name"] for cipher in serving(files).get_ciphers()}
-    # Those with DHE are offered by nobody: no parameters are loaded for them.
-    assert {name for name in offered if not name.startswith("DHE-")} == named
+    context = {
+        "devices": lambda: serving(files),
+        "bus": lambda: bus_context(files / "ca.crt"),
+        "alert channels": lambda: tls_context(None),
+        "other services": outbound_probes._system_cas,
+    }[towards]()
+    offered = {cipher["name"] for cipher in context.get_ciphers()}
+    # With DHE it is for old peers that we connect to: a server that loads no parameters offers none.
+    assert {name for name in offered if not name.startswith("DHE-RSA-AES")} == named
+    assert context.security_level >= 2
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
