@@ -1,5 +1,4 @@
-# make setup, make run, make test, make demo, make bench. PYTHON chooses the interpreter.
-PYTHON ?= python3
+# make setup, make run, make test, make demo, make bench. PYTHON names the interpreter of a new .venv.
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
@@ -9,15 +8,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 setup: $(VENV)/.run-installed
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "make: $(PYTHON) is older than Python 3.11: name another one, as in make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
-	  { rm -rf $(VENV); echo "make: $(PYTHON) has no venv module: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@sh requirements/make-venv.sh $(VENV) $(PYTHON)
 
 $(VENV)/.run-installed: requirements/run.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what the gateway needs, as locked in $< ..."
 	@$(PIP) install --quiet --require-hashes -r $<
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q gateway
 	@touch $@
 
 $(VENV)/.dev-installed: requirements/dev.lock $(VENV)/.run-installed

@@ -23,7 +23,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # For packagers and tests: all files go below this folder, and nothing of the system is touched.
 DESTDIR=${DESTDIR:-}
-PYTHON=${PYTHON:-python3}
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+# The distribution's goes before another on PATH: one of pyenv lies in a home, where the service sees nothing.
+DISTRIBUTION=/usr/bin/python3
+[ -n "${PYTHON:-}" ] || { new_enough "$DISTRIBUTION" && PYTHON=$DISTRIBUTION; } || PYTHON=python3
 USER_NAME=mqtt-gateway
 CODE=$DESTDIR/opt/mqtt-gateway
 SETTINGS=$DESTDIR/etc/mqtt-gateway
@@ -64,7 +67,7 @@ check() {
     [[ $host =~ ^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$ ]] ||
         fail "$host is no host name" "Give the one that devices connect to: deploy/install.sh --host mqtt.example.org"
     command -v "$PYTHON" >/dev/null || fail "there is no $PYTHON" "On Debian: apt-get install python3 python3-venv"
-    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    new_enough "$PYTHON" ||
         fail "$PYTHON is older than Python 3.11" "Name another one: sudo PYTHON=python3.13 deploy/install.sh"
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$PYTHON has no venv module" "On Debian: apt-get install python3-venv"

@@ -229,7 +229,10 @@ def test_the_image_has_no_installer_and_no_root():
     assert "chmod -R a+rX /etc/gateway" in last, "a clone may keep its files to itself"
 
 
-@pytest.mark.parametrize("name", ["deploy/deploy.sh", "deploy/install.sh", "deploy/systemd/gateway-admin"])
+@pytest.mark.parametrize(
+    "name",
+    ["deploy/deploy.sh", "deploy/install.sh", "deploy/systemd/gateway-admin", "requirements/make-venv.sh"],
+)
 def test_the_scripts_are_clean(name):
     done = subprocess.run(["shellcheck", ROOT / name], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

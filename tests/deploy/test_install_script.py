@@ -90,6 +90,25 @@ def installed(host: Host) -> Path:
     return host.root
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_python_of_the_distribution_is_taken_before_one_of_a_home(host, is_there):
+    """The service can't see homes (ProtectHome), where pyenv keeps its own."""
+    of_distribution = host.programs / "python-of-the-host"
+    on_path = host.programs / "python3"
+    on_path.write_text(
+        of_distribution.read_text().replace("exit 0\nfi", 'touch "$3/of-a-home"\n    exit 0\nfi')
+    )
+    on_path.chmod(0o755)
+    script = host.clone / "deploy/install.sh"
+    text = script.read_text()
+    assert "\nDISTRIBUTION=/usr/bin/python3\n" in text
+    stands_for_it = of_distribution if is_there else host.root / "none"
+    script.write_text(text.replace("/usr/bin/python3", str(stands_for_it)))
+    del host.environment["PYTHON"]
+    host.install("--no-start")
+    assert (host.root / "opt/mqtt-gateway/of-a-home").exists() is not is_there
+
+
 def test_a_mosquitto_that_is_started_later_may_open_as_many_files(installed):
     limits = installed / "etc/systemd/system/mosquitto.service.d/gateway.conf"
     assert limits.read_text() == "[Service]\nLimitNOFILE=16384\n"

@@ -1,0 +1,109 @@
+"""Which Python requirements/make-venv.sh takes: pretended ones, each with what its builder told configure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "requirements" / "make-venv.sh"
+OPTIMISED = "--prefix=/usr --enable-optimizations --with-lto"
+PLAIN = "--prefix=/root/.pyenv/versions/3.11.7 --enable-shared"
+
+
+class Machine:
+    """A `python3` on PATH and one where the distribution has its own, in a folder instead of /usr/bin."""
+
+    def __init__(self, folder: Path) -> None:
+        self.on_path, self.distribution, self.venv = folder / "path", folder / "usr", folder / "venv"
+        self.on_path.mkdir()
+        self.distribution.mkdir()
+        text = SCRIPT.read_text()
+        assert "distribution=/usr/bin/python3\n" in text
+        self.script = folder / "make-venv.sh"
+        self.script.write_text(text.replace("/usr/bin/python3", f"{self.distribution}/python3"))
+
+    def python(self, folder: Path, name: str, configured: str, *, old: int = 0, venv: int = 1) -> None:
+        """Answers the script's questions as such a Python would; its environment is a file with its path."""
+        program = folder / name
+        configuration = (
+            "import sys, sysconfig; sysconfig.get_config_var = {'CONFIG_ARGS': sys.argv.pop(1)}.get; "
+            "exec(sys.stdin.read())"
+        )
+        program.write_text(
+            f"""#!/bin/sh
+case "$1$2" in
+    -c*version_info*) exit {old} ;;
+    -c*ensurepip*) exit {1 - venv} ;;
+    -mvenv) echo "{program}" > "$3" ;;
+    -*) exec {sys.executable} -c "{configuration}" '{configured}' "$2" ;;
+esac
+"""
+        )
+        program.chmod(0o755)
+
+    def make(self, *words: str, expected: int = 0) -> str:
+        """What the script says."""
+        done = subprocess.run(
+            ["sh", self.script, self.venv, *words],
+            env={**os.environ, "PATH": f"{self.on_path}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == expected, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def taken(self) -> Path:
+        return Path(self.venv.read_text().strip())
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_the_optimised_python_of_the_distribution_comes_before_a_plain_one_and_that_is_said(machine):
+    machine.python(machine.on_path, "python3", PLAIN)
+    machine.python(machine.distribution, "python3", PLAIN)
+    said = machine.make()
+    assert machine.taken() == machine.distribution / "python3"
+    assert str(machine.on_path / "python3") in said
+    assert "PYTHON=python3" in said
+
+
+def test_an_optimised_python_on_path_is_taken_without_a_word(machine):
+    machine.python(machine.on_path, "python3", OPTIMISED)
+    machine.python(machine.distribution, "python3", PLAIN)
+    assert machine.make() == ""
+    assert machine.taken() == machine.on_path / "python3"
+
+
+@pytest.mark.parametrize("lack", [{"old": 1}, {"venv": 0}, None])
+def test_a_plain_python_is_taken_where_the_distribution_has_none_that_will_do(machine, lack):
+    machine.python(machine.on_path, "python3", PLAIN)
+    if lack is not None:
+        machine.python(machine.distribution, "python3", PLAIN, **lack)
+    machine.make()
+    assert machine.taken() == machine.on_path / "python3"
+
+
+def test_a_python_that_is_named_is_taken_however_it_was_built(machine):
+    machine.python(machine.on_path, "python3", OPTIMISED)
+    machine.python(machine.on_path, "python3.13", PLAIN)
+    machine.python(machine.distribution, "python3", PLAIN)
+    assert machine.make("python3.13") == ""
+    assert machine.taken() == machine.on_path / "python3.13"
+
+
+def test_what_is_wrong_with_a_python_is_said_with_what_to_do(machine):
+    machine.python(machine.on_path, "python-old", PLAIN, old=1)
+    machine.python(machine.on_path, "python-bare", PLAIN, venv=0)
+    assert "make PYTHON=python3.12" in machine.make("python-old", expected=1)
+    assert "apt-get install python3-venv" in machine.make("python-bare", expected=1)
+    assert "there is no python-none" in machine.make("python-none", expected=1)
+    assert not machine.venv.exists()
