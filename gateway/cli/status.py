@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ _DAY = 86_400
 _DEADLINE = 5.0
 _LONGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer: there may be 200 checks of other services, with a topic in the message of each."""
+_DEVICES_SHOWN_MAX = 3
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask when it listens everywhere
 
 
@@ -189,10 +190,18 @@ async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str
 
 
 def _roles_without_file(devices: Sequence[Device], policy: Policy, settings: Settings) -> list[str]:
-    missing = Counter(role for device in devices for role in policy.missing(device.roles))
+    holders: defaultdict[str, list[str]] = defaultdict(list)
+    for device in devices:
+        for role in policy.missing(device.roles):
+            holders[role].append(device.device_id)
     folder = settings.acl_path / "roles"
     return [
-        f"{folder / role}.toml is missing, a role of {count} device{'' if count == 1 else 's'} that may do "
-        "nothing without it; write it, or give them other roles"
-        for role, count in sorted(missing.items())
+        f"{folder / role}.toml is missing, a role of {_some(ids)}, who may do nothing: write it, or "
+        "give other roles (gateway-admin device set ID --role ROLE), or gateway-admin device remove ID"
+        for role, ids in sorted(holders.items())
     ]
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = len(ids) - _DEVICES_SHOWN_MAX
+    return ", ".join(ids[:_DEVICES_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")

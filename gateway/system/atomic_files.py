@@ -119,7 +119,7 @@ def write_new(path: Path, data: bytes, *, mode: int) -> None:
     lock.
     """
     if path.exists():
-        raise FileExistsError(f"{path} exists already")
+        raise FileExistsError(f"{path} exists already: name a new file")
     _write(path, data, mode=mode, owner=None)
 
 

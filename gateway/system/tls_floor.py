@@ -1,4 +1,4 @@
-"""The least of TLS that the gateway speaks with anybody, however its Python was built.
+"""The least of TLS that the gateway speaks, however its Python was built.
 
 What a new `ssl.SSLContext` offers is chosen when Python is built: with Debian's it is all that OpenSSL has,
 suites without forward secrecy among it, and the versions are those of the system's configuration.

@@ -141,7 +141,7 @@ def test_a_proof_is_checked_by_the_program_of_the_documentation(bare, trail):
     code, out, _ = bare.shell("gateway-admin audit prove 123")
     assert out == (bare.folder / "one.tlog-proof").read_text()
     code, _, err = bare.shell("gateway-admin audit prove 123 --out one.tlog-proof")
-    assert (code, "exists already" in err) == (1, True)
+    assert (code, "exists already: name a new file" in err) == (1, True)
 
 
 def test_what_can_not_be_proven_says_why(bare, trail):

@@ -132,7 +132,7 @@ def test_a_file_is_written_once_and_is_a_role(place, seen):
     assert "learned" in answer(place, "acl check")["roles"]
     code, _, err = place.shell(command)
     assert code == 1
-    assert "exists already" in err
+    assert "exists already: name a new file" in err
     assert place.shell("ls -a acl/roles")[1].split() == [
         ".",
         "..",

@@ -71,13 +71,15 @@ async def test_what_is_wrong_on_disk_is_told_beside_the_health(bare):
 
 
 async def test_devices_whose_roles_have_no_file(place):
-    for name, roles in (("a", "--role sensor"), ("b", "--role sensor --role reader"), ("c", "--role reader")):
+    of_sensors = [(f"s{number}", "--role sensor") for number in range(5)]
+    for name, roles in (*of_sensors, ("b", "--role sensor --role reader"), ("c", "--role reader")):
         await asyncio.to_thread(place.shell, f"gateway-admin device add {name} {roles}")
     for name in ("roles/sensor.toml", "cases.toml"):
         (place.folder / "acl" / name).unlink()
     _, out, text = await ask(place, {})
     (problem,) = out["problems"]
-    assert problem.startswith("acl/roles/sensor.toml is missing, a role of 2 devices that may do nothing ")
+    assert problem.startswith("acl/roles/sensor.toml is missing, a role of b, s0, s1 and 3 more, ")
+    assert "gateway-admin device remove" in problem
     assert f"problem  {problem}" in text
 
 
