@@ -85,11 +85,10 @@ def learn(
             raise wrong_usage("say whom to learn from: --device ID or --role ROLE")
         from gateway.policy.usage.role_writer import role_file
 
-        proposal = _learnt(settings_of(config), device_id, role, time)
+        settings = settings_of(config)
+        proposal = _learnt(settings, device_id, role, time)
         text = role_file(proposal, f"Role {f'of {device_id}' if device_id else role}", f"the last {time}")
-        if out is not None:
-            _write(out, proposal, text)
-        said = text.splitlines() if out is None else [f"{out} written. Read it before you use it."]
+        said = text.splitlines() if out is None else _written(out, proposal, text, settings)
         answer.give(_proposed(proposal, text), *said)
 
 
@@ -141,7 +140,8 @@ def _since(seconds: int) -> int:
     return int(datetime.now(UTC).timestamp()) - seconds
 
 
-def _write(path: Path, proposal: Proposal, text: str) -> None:
+def _written(path: Path, proposal: Proposal, text: str, settings: Settings) -> list[str]:
+    """Write the file; what to say of it."""
     if not proposal.has_rules:
         raise Failure(
             "nothing was allowed and used, nor passed while observed, so there is no role to write; without "
@@ -152,6 +152,11 @@ def _write(path: Path, proposal: Proposal, text: str) -> None:
     # The whole file appears at once: a running gateway may read the folder at any moment.
     with locked(path.parent):
         write_new(path, text.encode(), mode=0o644)
+    said = [f"{path} written. Read it before you use it."]
+    roles = settings.acl_path / "roles"
+    if path.resolve().parent != roles.resolve():
+        said.append(f"It is not in the policy in force: move it to {roles}/ for that.")
+    return said
 
 
 def _proposed(proposal: Proposal, text: str) -> dict[str, object]:

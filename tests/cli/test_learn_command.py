@@ -130,6 +130,8 @@ def test_a_file_is_written_once_and_is_a_role(place, seen):
     command = "gateway-admin acl learn --role wide --out acl/roles/learned.toml"
     assert place.shell(command) == (0, "acl/roles/learned.toml written. Read it before you use it.\n", "")
     assert "learned" in answer(place, "acl check")["roles"]
+    elsewhere = place.shell("gateway-admin acl learn --role wide --out learned.toml")[1]
+    assert elsewhere.endswith("It is not in the policy in force: move it to acl/roles/ for that.\n")
     code, _, err = place.shell(command)
     assert code == 1
     assert "exists already: name a new file" in err

@@ -20,6 +20,8 @@ from gateway.policy.engine.policy import Action, Decision, Effect, Policy, Right
 _NEW_RULE_COST = 5
 """Cost of proposing a new rule. Of several changes the cheapest is proposed: each level or action to change
 in a rule costs 2, giving the device a further role 3 or 6."""
+_ANOTHER_RULE_COST = 4
+"""Cost of a change by which a rule gives more than what was asked for, or no longer what it is there for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,32 +135,46 @@ def _without(rules: tuple[Rule, ...], action: Action, topic: str) -> str:
 def _nearest(policy: Policy, identity: Identity, action: Action, asked: str) -> tuple[Rule | None, list[str]]:
     """The allow rule that comes closest, and the change that gives the fewest additional rights.
 
-    If several rules are equally close, the one that shares the most levels from the left.
+    If several rules are equally close, the one that shares the most words from the left. To make another
+    topic of a rule takes its own away: that is proposed for one that looks misspelt, with a word in common.
     """
     several = placeholder_values(identity)
     roles = policy.expanded(identity.roles)
     nearest: tuple[tuple[int, int], Rule | None] = ((1_000_000, 0), None)
-    best = (_NEW_RULE_COST, [_new_rule(policy, identity, action, asked)])
+    best = ((_NEW_RULE_COST, 0), [_new_rule(policy, identity, action, asked)])
     for role in policy.roles.values():
         for rule in role.rules:
             if rule.effect is not Effect.ALLOW:
                 continue
             values = _chosen(rule, asked, several)
-            changes, shared = _level_changes(rule, asked, values)
-            if action not in rule.actions:
+            changes, shared, has_other_word = _level_changes(rule, asked, values)
+            has_a_word = _shares_a_word(rule, asked, values)
+            lacks_action = action not in rule.actions
+            if lacks_action:
                 changes.append(f'add "{action}" to the actions of the rule')
-            cost = 2 * len(changes)
+            is_misspelt = has_other_word and has_a_word and len(changes) == 1
+            gives_more = (has_other_word or lacks_action) and _is_wider(rule, asked)
+            is_another_rule = gives_more or (has_other_word and not is_misspelt)
+            rank = 2 * len(changes) + (_ANOTHER_RULE_COST if is_another_rule else 0), -shared
             if role.name not in roles:
                 # A role brings all its other rights; one whose rule shares no word with the topic, probably
                 # those of an admin.
-                cost += 3 if _shares_a_word(rule, asked, values) else 6
+                rank = 2 * len(changes) + (3 if has_a_word else 6), -shared
                 if not changes:
                     gives = [f'give the device the role "{role.name}", with all its rights']
-                    best = min(best, (cost, gives), key=lambda one: one[0])
+                    best = min(best, (rank, gives), key=lambda one: one[0])
             else:
-                best = min(best, (cost, changes), key=lambda one: one[0])
-            nearest = min(nearest, ((cost, -shared), rule), key=lambda one: one[0])
+                best = min(best, (rank, changes), key=lambda one: one[0])
+            nearest = min(nearest, (rank, rule), key=lambda one: one[0])
     return nearest[1], best[1]
+
+
+def _is_wider(rule: Rule, asked: str) -> bool:
+    """Whether a wildcard of the rule stands where `asked` has none."""
+    mine, mine_open = split_filter(rule.topic)
+    theirs, theirs_open = split_filter(asked)
+    wild = any(level == "+" != other for level, other in zip(mine, theirs, strict=False))
+    return wild or (mine_open and not theirs_open)
 
 
 def _new_rule(policy: Policy, identity: Identity, action: Action, asked: str) -> str:
@@ -186,21 +202,26 @@ def _shares_a_word(rule: Rule, asked: str, values: dict[str, str]) -> bool:
     return any(values.get(level, level) == other for level, other in levels)
 
 
-def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list[str], int]:
-    """What to change in the topic of a rule to cover `asked`, and how many levels agree from the left."""
+def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list[str], int, bool]:
+    """What to change in the topic of a rule to cover `asked`.
+
+    With it how many words agree from the left, and whether one has to become another.
+    """
     mine, mine_open = split_filter(rule.topic)
     theirs, theirs_open = split_filter(asked)
     changes = []
     shared = 0
+    has_other_word = False
     for number, (level, other) in enumerate(zip(mine, theirs, strict=False), start=1):
         if number == 1 and other[:1] == "$" and level != other:
             changes.append(f'level 1 of the rule has to be "{other}" itself: nothing else reaches a $ topic')
         elif level[:1] == "{" and level not in values:
             changes.append(f"the device needs a value for {level} that is one whole level")
         elif values.get(level, level) not in {"+", other}:
+            has_other_word = True
             means = f" (here: {values[level]})" if level in values else ""
             changes.append(f'level {number} of the rule has to be "{other}", not "{level}"{means}')
-        elif not changes:
+        elif not changes and level != "+":
             shared += 1
     if theirs_open and not mine_open:
         changes.append(f"the rule has to end in /# after level {min(len(mine), len(theirs))}")
@@ -209,7 +230,7 @@ def _level_changes(rule: Rule, asked: str, values: dict[str, str]) -> tuple[list
     elif len(theirs) > len(mine) and not mine_open:
         rest = "/".join(theirs[len(mine) :])
         changes.append(f'the rule has to go on with "/{rest}", or end in /#')
-    return changes, shared
+    return changes, shared, has_other_word
 
 
 def describe(rule: Rule) -> str:

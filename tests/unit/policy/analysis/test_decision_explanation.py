@@ -217,3 +217,34 @@ def test_the_change_that_is_named_does_allow_it(why, acl):
     identity = Identity("lamp-1", ("sensor",), {}, "lamp-1")
     after = load_policy(acl, reserved="gateway").rights(identity)
     assert after.decide(Action.PUBLISH, "devices/lamp-1/temperature").allowed
+
+
+HOME = """\
+[[allow]]
+actions = ["publish"]
+topics = ["home/+/set", "cmnd/#", "homeassistant/status", "homeassistant/stat"]
+
+[[allow]]
+actions = ["subscribe"]
+topics = ["#", "home/kitchen/light", "home/+/light"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("topic", "change"),
+    [
+        ("homeassistant/state", 'level 2 of the rule has to be "state", not "status".'),
+        ("other", 'write an [[allow]] with actions = ["publish"] and topics = ["other"] in '),
+        ("home/x/y/forbidden", "write an [[allow]] with actions"),
+        ("home/kitchen/light", 'add "publish" to the actions of the rule.'),
+        ("home/hall/light", "write an [[allow]] with actions"),
+    ],
+)
+def test_no_advice_makes_a_rule_allow_more_than_was_asked_for(acl, topic, change):
+    """Nor takes what another rule is there for: `cmnd/#` is no misspelt `homeassistant/state`."""
+    (acl / "roles/home.toml").write_text(HOME)
+    identity = Identity("hass", ("home",), {}, "hass")
+    found = explain(load_policy(acl, reserved="gateway"), identity, Action.PUBLISH, topic)
+    assert found.change.startswith(change)
+    if change.startswith("level"):
+        assert found.nearest.topic == "homeassistant/status"
