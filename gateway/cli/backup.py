@@ -14,6 +14,7 @@ from gateway.cli.keys_backup import PassphraseStdin
 from gateway.cli.output import Failure, Json, answering, json_time
 from gateway.cli.settings_policy_store import Config, actor, settings_of, store_of
 from gateway.cli.stdin import Yes, demand_yes, read_passphrase
+from gateway.cli.tables import first_of
 from gateway.system.file_errors import not_written, why
 from gateway.system.utc_text import utc_text
 
@@ -197,19 +198,15 @@ def _as_text(done: Restored, *, enable_devices: bool) -> list[str]:
             ("added since, and taken away", merged.taken_away),
         ):
             if names:
-                lines.append(f"          {len(names)} {what}: {_some(names)}")
+                lines.append(f"          {len(names)} {what}: {first_of(names, _SHOWN)}")
     lines.append(
         "tokens    none of before is good any more: devices log in with their secret, or ask for new ones"
     )
-    lines.append(f"keys      brought in: {_some(done.keys.added)}; were here: {_some(done.keys.present)}")
+    added, present = (first_of(names, _SHOWN) for names in (done.keys.added, done.keys.present))
+    lines.append(f"keys      brought in: {added}; were here: {present}")
     lines += [f"kept      {path}, which is not the one of the backup" for path in done.kept_files]
     if done.policy_folder is not None:
         lines.append(f"policy    that of the backup is in {done.policy_folder}")
     if done.aside is not None:
         lines.append(f"before    a copy of what was here is in {done.aside}: take it away when all is well")
     return [*lines, "", "Next: gateway check, and start the gateway."]
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN]) or "-"
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -16,6 +16,7 @@ from gateway.cli.durations import seconds_of
 from gateway.cli.output import Answer, Failure, Json, answering, wrong_usage
 from gateway.cli.settings_policy_store import Config, all_devices, policy_of, settings_of
 from gateway.cli.status_refused import give_refused
+from gateway.cli.tables import first_of
 from gateway.system.folder_identity import folder_identity
 
 if TYPE_CHECKING:
@@ -196,12 +197,8 @@ def _roles_without_file(devices: Sequence[Device], policy: Policy, settings: Set
             holders[role].append(device.device_id)
     folder = settings.acl_path / "roles"
     return [
-        f"{folder / role}.toml is missing, a role of {_some(ids)}, who may do nothing: write it, or "
-        "give other roles (gateway-admin device set ID --role ROLE), or gateway-admin device remove ID"
+        f"{folder / role}.toml is missing, a role of {first_of(ids, _DEVICES_SHOWN_MAX)}, who may do "
+        "nothing: write it, or give other roles (gateway-admin device set ID --role ROLE), or gateway-admin "
+        "device remove ID"
         for role, ids in sorted(holders.items())
     ]
-
-
-def _some(ids: Sequence[str]) -> str:
-    more = len(ids) - _DEVICES_SHOWN_MAX
-    return ", ".join(ids[:_DEVICES_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first `most` of these names, and how many more there are; `-` if there are none."""
+    shown = ", ".join(names[:most]) or "-"
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
 def table(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],

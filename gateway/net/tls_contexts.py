@@ -15,8 +15,8 @@ def server_context(certificate: Path, key: Path, client_ca: Path | None) -> ssl.
 
     Beside the certificate there may be one for RSA (`pki.ecdsa_and_rsa_choice`).
 
-    Session tickets are off: each costs the handshake two more messages, and a resumed session would
-    keep a client certificate alive that was replaced meanwhile.
+    Session tickets are off: each costs the handshake two more messages, and a resumed session keeps a client
+    certificate alive that was replaced meanwhile. With TLS 1.2 OpenSSL still resumes by session id.
     """
     context = BoundedSSLContext(ssl.PROTOCOL_TLS_SERVER)
     raise_to_floor(context)
