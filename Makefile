@@ -5,16 +5,21 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: setup run test lint demo bench attacks lock clean
 
+WHICH  := -c 'import sys; print(sys.base_prefix, sys.version)'
 setup: $(VENV)/.run-installed
+ifeq ($(origin PYTHON),command line)
+	@[ "$$($(BIN)/python $(WHICH))" = "$$("$(PYTHON)" $(WHICH))" ] || \
+	  { echo "make: $(VENV) is there, of another Python than $(PYTHON): make clean first" >&2; exit 1; }
+endif
 
 $(BIN)/python:
-	@sh requirements/make-venv.sh $(VENV) $(PYTHON)
+	@sh requirements/make-venv.sh $(VENV) "$(PYTHON)"
 
 $(VENV)/.run-installed: requirements/run.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what the gateway needs, as locked in $< ..."
 	@$(PIP) install --quiet --require-hashes -r $<
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m compileall -q gateway
+	@$(BIN)/python -m compileall -q gateway || echo "make: not all could be compiled: each command takes longer" >&2
 	@touch $@
 
 $(VENV)/.dev-installed: requirements/dev.lock $(VENV)/.run-installed

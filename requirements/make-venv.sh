@@ -3,7 +3,7 @@
 #
 # A python3 that was built without profile-guided optimisation, as pyenv builds it unless told, takes a third more CPU
 # for a command and a tenth for a message (docs/adr/0023): then the distribution's is taken instead, whose builds are
-# optimised, if it is new enough.
+# optimised; and so it is where python3 will not do at all.
 set -eu
 
 venv=$1
@@ -15,9 +15,18 @@ fail() {
     exit 1
 }
 
-is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-
-can_make_one() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+# What is wrong with the Python $1, and what to do; nothing if it will do.
+fault_of() {
+    if ! command -v "$1" >/dev/null; then
+        echo "there is no $1: on Debian, apt-get install python3 python3-venv"
+    elif ! said=$("$1" -c '' 2>&1); then
+        echo "$1 does not run ($(echo "$said" | head -n 1)): name another one, as in make setup PYTHON=python3.12"
+    elif ! "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        echo "$1 is older than Python 3.11: name another one, as in make setup PYTHON=python3.12"
+    elif ! "$1" -c 'import ensurepip, venv' 2>/dev/null; then
+        echo "$1 has no venv module: on Debian, apt-get install python3-venv"
+    fi
+}
 
 # Builders that call configure name the option; a distribution's rules may do the same work by other means.
 is_optimised() {
@@ -31,13 +40,16 @@ PYTHON
 
 if [ -z "$python" ]; then
     python=python3
-    command -v "$python" >/dev/null || fail "there is no $python: on Debian, apt-get install python3 python3-venv"
-    if ! is_optimised "$python" && is_new_enough "$distribution" && can_make_one "$distribution"; then
-        echo "$(command -v "$python") was built without optimisation: taking $distribution (PYTHON=$python keeps to it)"
+    fault=$(fault_of "$python")
+    if [ -z "$fault" ] && ! is_optimised "$python"; then
+        fault="$(command -v "$python") was built without optimisation (PYTHON=$python keeps to it)"
+    fi
+    if [ -n "$fault" ] && [ -z "$(fault_of "$distribution")" ]; then
+        echo "Taking $distribution: $fault"
         python=$distribution
     fi
 fi
-command -v "$python" >/dev/null || fail "there is no $python"
-is_new_enough "$python" || fail "$python is older than Python 3.11: name another one, as in make PYTHON=python3.12"
-can_make_one "$python" || fail "$python has no venv module: on Debian, apt-get install python3-venv"
-"$python" -m venv "$venv" || { rm -rf "$venv"; fail "$python could not make $venv"; }
+fault=$(fault_of "$python")
+[ -z "$fault" ] || fail "$fault"
+# What is there is what a failure left, or of a Python that is gone.
+"$python" -m venv --clear "$venv" || { rm -rf "$venv"; fail "$python could not make $venv"; }

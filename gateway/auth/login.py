@@ -56,7 +56,7 @@ class Credentials:
     username: bytes | None = field(repr=False)
     password: bytes | None = field(repr=False)
     certificate_id: str | None = None
-    """The device id in its client certificate. A user name has to be the same."""
+    """The device id in its client certificate ("": it names none). A user name has to be the same."""
     token: bytes | None = field(default=None, repr=False)
     """A token that is not sent as the password: by the MQTT 5 authentication method `gateway-jwt`."""
 
@@ -382,6 +382,8 @@ class _Throttle:
 
 def _why(device: Device | None, shown: Credentials) -> str:
     certificate = shown.certificate_id
+    if certificate == "":
+        return "the client certificate has ended, or has not one common name"
     if (
         shown.username
         and certificate is not None

@@ -11,6 +11,7 @@ from types import ModuleType
 from gateway.config.settings import Settings
 from gateway.pki.ecdsa_and_rsa_choice import rsa_twin
 from gateway.system.file_errors import is_unreachable, who_may
+from gateway.system.tls_floor import raise_to_floor
 
 
 def file_problems(settings: Settings) -> list[str]:
@@ -64,7 +65,7 @@ def _pair(certificate: Path, key: Path) -> Iterator[str]:
             return
     try:
         # An empty passphrase: OpenSSL would ask for one on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        raise_to_floor(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         said = _in_words(lambda faults: faults.why_no_pair(certificate, key)) or _said(error)
         yield (

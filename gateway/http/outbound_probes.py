@@ -13,6 +13,7 @@ import ssl
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
+from gateway.system.connect_errors import why_unreachable
 from gateway.system.ip_address_blocks import Address
 from gateway.system.name_lookup import addresses_of
 from gateway.system.tls_floor import raise_to_floor
@@ -31,7 +32,7 @@ async def ask_page(url: str) -> tuple[bool, str]:
     try:
         reader, writer = await _connected(host, parts.port or _PORTS[parts.scheme], tls)
     except OSError as error:
-        return False, f"can't be reached: {_why(error)}"
+        return False, f"can't be reached: {why_unreachable(error)}"
     try:
         writer.write(_request(host, parts.port, parts.path, parts.query))
         line = await reader.readuntil(b"\n")
@@ -53,7 +54,7 @@ async def ask_port(address: Address) -> tuple[bool, str]:
     try:
         _, writer = await _connected(address.host, address.port, None)
     except OSError as error:
-        return False, f"can't be reached: {_why(error)}"
+        return False, f"can't be reached: {why_unreachable(error)}"
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -92,12 +93,4 @@ def _request(host: str, port: int | None, path: str, query: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _system_cas() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    raise_to_floor(context)
-    return context
-
-
-def _why(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
-    return error.strerror or str(error)
+    return raise_to_floor(ssl.create_default_context())

@@ -45,7 +45,7 @@ def authenticate(side: LoggingIn, command: Authenticate) -> None:
         username=command.username,
         password=command.password,
         certificate_id=certificate_name(
-            side.transport.get_extra_info("ssl_object") if side.transport else None
+            side.transport.get_extra_info("ssl_object") if side.transport else None, side.plane.context.now()
         ),
         token=command.token,
     )

@@ -34,6 +34,7 @@ _WORDS = {
     "NO_SHARED_CIPHER": "the client has no cipher suite in common with the gateway",
     "NO_SHARED_GROUPS": "the client has no key exchange in common with the gateway",
     "NO_SUITABLE_KEY_SHARE": "the client has no key exchange in common with the gateway",
+    "NO_SHARED_SIGNATURE_ALGORITHMS": "the client has no signature algorithm in common with the gateway",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "the client can't verify the kind of key of the gateway's certificate",
     "TLSV1_ALERT_UNKNOWN_CA": _DISTRUST.format("unknown CA"),
     "SSLV3_ALERT_BAD_CERTIFICATE": _DISTRUST.format("bad certificate"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,9 @@ class Machine:
         self.script = folder / "make-venv.sh"
         self.script.write_text(text.replace("/usr/bin/python3", f"{self.distribution}/python3"))
 
-    def python(self, folder: Path, name: str, configured: str, *, old: int = 0, venv: int = 1) -> None:
+    def python(self, folder: Path, name: str, configured: str, **traits: int) -> None:
         """Answers the script's questions as such a Python would; its environment is a file with its path."""
+        old, venv, runs, makes = ({"old": 0, "venv": 1, "runs": 1, "makes": 1} | traits).values()
         program = folder / name
         configuration = (
             "import sys, sysconfig; sysconfig.get_config_var = {'CONFIG_ARGS': sys.argv.pop(1)}.get; "
@@ -36,9 +38,10 @@ class Machine:
         program.write_text(
             f"""#!/bin/sh
 case "$1$2" in
+    -c) [ {runs} = 1 ] || {{ echo "pyenv: $0: command not found" >&2; exit 127; }} ;;
     -c*version_info*) exit {old} ;;
     -c*ensurepip*) exit {1 - venv} ;;
-    -mvenv) echo "{program}" > "$3" ;;
+    -mvenv) rm -f "$4" && echo "{program}" > "$4" && [ {makes} = 1 ] ;;
     -*) exec {sys.executable} -c "{configuration}" '{configured}' "$2" ;;
 esac
 """
@@ -83,7 +86,29 @@ def test_an_optimised_python_on_path_is_taken_without_a_word(machine):
     assert machine.taken() == machine.on_path / "python3"
 
 
-@pytest.mark.parametrize("lack", [{"old": 1}, {"venv": 0}, None])
+@pytest.mark.parametrize("lack", [{"old": 1}, {"venv": 0}, {"runs": 0}])
+def test_where_the_first_python_on_path_will_not_do_the_distributions_is_taken(machine, lack):
+    machine.python(machine.on_path, "python3", OPTIMISED, **lack)
+    machine.python(machine.distribution, "python3", PLAIN)
+    said = machine.make()
+    assert machine.taken() == machine.distribution / "python3"
+    assert {"old": "older", "venv": "no venv module", "runs": "does not run"}[next(iter(lack))] in said
+
+
+@pytest.mark.parametrize("configured", [PLAIN, OPTIMISED])
+def test_the_distributions_python_is_taken_without_a_word_where_it_is_the_first_on_path(machine, configured):
+    machine.python(machine.distribution, "python3", PLAIN)
+    (machine.on_path / "python3").symlink_to(machine.distribution / "python3")
+    real = Path(os.path.realpath(sys.executable))
+    # What it says of itself is where it runs, which for a pretended one is where pytest's does.
+    machine.script.write_text(
+        machine.script.read_text().replace(f"{machine.distribution}/python3", str(real))
+    )
+    assert machine.make() == ""
+    assert machine.taken() == machine.distribution / "python3"
+
+
+@pytest.mark.parametrize("lack", [{"old": 1}, {"venv": 0}, {"runs": 0}, None])
 def test_a_plain_python_is_taken_where_the_distribution_has_none_that_will_do(machine, lack):
     machine.python(machine.on_path, "python3", PLAIN)
     if lack is not None:
@@ -103,7 +128,44 @@ def test_a_python_that_is_named_is_taken_however_it_was_built(machine):
 def test_what_is_wrong_with_a_python_is_said_with_what_to_do(machine):
     machine.python(machine.on_path, "python-old", PLAIN, old=1)
     machine.python(machine.on_path, "python-bare", PLAIN, venv=0)
-    assert "make PYTHON=python3.12" in machine.make("python-old", expected=1)
+    machine.python(machine.on_path, "python-broken", PLAIN, runs=0)
+    machine.python(machine.on_path, "python-full-disk", PLAIN, makes=0)
+    assert "make setup PYTHON=python3.12" in machine.make("python-old", expected=1)
+    assert "command not found" in machine.make("python-broken", expected=1)
+    assert "could not make" in machine.make("python-full-disk", expected=1)
     assert "apt-get install python3-venv" in machine.make("python-bare", expected=1)
     assert "there is no python-none" in machine.make("python-none", expected=1)
     assert not machine.venv.exists()
+
+
+def test_where_there_is_no_python_at_all_it_is_said_how_to_get_one(machine):
+    bare = {"PATH": str(machine.on_path)}
+    for tool in ("sh", "dirname", "head"):
+        (machine.on_path / tool).symlink_to(shutil.which(tool))
+    words = ["sh", machine.script, machine.venv]
+    said = subprocess.run(words, env=bare, capture_output=True, text=True, timeout=30, check=False)
+    assert said.returncode == 1
+    assert "there is no python3: on Debian, apt-get install python3 python3-venv" in said.stderr
+
+
+def test_make_setup_does_not_leave_unsaid_that_there_is_an_environment_of_another_python(tmp_path):
+    shutil.copy(SCRIPT.parents[1] / "Makefile", tmp_path)
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (tmp_path / "requirements").mkdir()
+    for needed in ("requirements/run.lock", "pyproject.toml", ".venv/.run-installed"):
+        (tmp_path / needed).touch()
+    os.utime(tmp_path / ".venv" / ".run-installed", (2**31, 2**31))
+    (binaries / "python").symlink_to(sys.executable)
+    other = tmp_path / "python-other"
+    other.write_text("#!/bin/sh\necho /opt/other 3.12.0\n")
+    other.chmod(0o755)
+
+    def make(python: str) -> subprocess.CompletedProcess[str]:
+        words = ["make", "-C", tmp_path, "setup", f"PYTHON={python}"]
+        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+    assert make(sys.executable).returncode == 0
+    refused = make(str(other))
+    assert refused.returncode != 0
+    assert f"of another Python than {other}: make clean first" in refused.stderr

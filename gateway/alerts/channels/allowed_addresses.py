@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.system.connect_errors import why_unreachable
 from gateway.system.name_lookup import AddressInfo, addresses_of
 from gateway.system.tls_floor import raise_to_floor
 
@@ -93,8 +93,7 @@ async def connected(host: str, port: int, *, private: bool) -> socket.socket:
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """A context that trusts the public CAs, and that in `ca_file`. Reads files. Raises OSError, SSLError."""
-    context = ssl.create_default_context()
-    raise_to_floor(context)
+    context = raise_to_floor(ssl.create_default_context())
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return context
@@ -104,12 +103,6 @@ def reason_of(error: Exception) -> str:
     """The error in words for people: what the system says, without host or URL."""
     if isinstance(error, NotAllowed):
         return str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or type(error).__name__}"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
     if isinstance(error, OSError):
-        return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+        return why_unreachable(error)
     return type(error).__name__

@@ -188,12 +188,12 @@ async def test_a_certificate_names_the_device(registry):
     [
         (None, "off-1", "disabled device"),
         (None, "nobody", "unknown device"),
-        (None, "", "unknown device"),
+        (None, "", "the client certificate has ended, or has not one common name"),
         (None, "a/#", "unknown device"),
         (b"off-1", "lamp-1", "the user name is not the certificate's device"),
         (b"lamp-1", "off-1", "the user name is not the certificate's device"),
         (b"\xff", "lamp-1", "the user name is not the certificate's device"),
-        (b"lamp-1", "", "the user name is not the certificate's device"),
+        (b"lamp-1", "", "the client certificate has ended, or has not one common name"),
     ],
 )
 @pytest.mark.parametrize("password", [None, SECRET])

@@ -73,4 +73,13 @@ async def test_where_nobody_listens():
         await ask_port(Address("127.0.0.1", port := free_port())),
         await ask_page(f"http://127.0.0.1:{port}/"),
     ):
-        assert (well, why.startswith("can't be reached: ")) == (False, True)
+        assert (well, why) == (False, "can't be reached: Connection refused")
+
+
+async def test_who_hangs_up_in_the_handshake_closed_the_connection(answering):
+    open_server, _ = answering
+    port = await open_server(b"")
+    assert await ask_page(f"https://127.0.0.1:{port}/") == (
+        False,
+        "can't be reached: it closed the connection",
+    )

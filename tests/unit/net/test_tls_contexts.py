@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import ssl
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
@@ -11,13 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from harness.gateway import ROOT
 
-from gateway.alerts.channels.allowed_addresses import tls_context
-from gateway.http import outbound_probes
 from gateway.net.tls_contexts import bus_context, certificate_name, server_context
 from gateway.pki.ecdsa_and_rsa_choice import KeyType
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
+
+NOW = time.time_ns() // 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def authority(tmp_path_factory):
     return made
 
 
-def signed(authority, folder, *names):
-    """A client certificate with these common names, as a file to load."""
+def signed(authority, folder, *names, ends=None):
+    """A client certificate with these common names, as a file to load: good for years, or until `ends`."""
     key = ec.generate_private_key(ec.SECP256R1())
     root = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
     root_key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
@@ -48,7 +48,7 @@ def signed(authority, folder, *names):
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(root.not_valid_before_utc)
-        .not_valid_after(root.not_valid_after_utc)
+        .not_valid_after(ends or root.not_valid_after_utc)
         .sign(root_key, hashes.SHA256())
     )
     path = folder / "client.pem"
@@ -61,11 +61,11 @@ def signed(authority, folder, *names):
     return path
 
 
-def handshake(server_side, client_side):
-    """Both ends of a finished handshake. Raises ssl.SSLError."""
+def handshake(server_side, client_side, session=None):
+    """Both ends of a finished handshake, for which the client may offer a session. Raises ssl.SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_side.wrap_bio(to_server, to_client, server_side=True)
-    client = client_side.wrap_bio(to_client, to_server, server_hostname="localhost")
+    client = client_side.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
     waiting = [client, server]
     for _ in range(10):
         for end in waiting[:]:
@@ -94,21 +94,21 @@ def serving(files, authority=None):
 
 def test_the_name_of_a_client_certificate(files, authority, tmp_path):
     server, _ = handshake(serving(files, authority), client_of(files, signed(authority, tmp_path, "lamp-1")))
-    assert certificate_name(server) == "lamp-1"
+    assert certificate_name(server, NOW) == "lamp-1"
 
 
 def test_without_a_certificate_there_is_no_name(files, authority):
     for context in (serving(files), serving(files, authority)):
         server, _ = handshake(context, client_of(files))
-        assert certificate_name(server) is None
-    assert certificate_name(None) is None
+        assert certificate_name(server, NOW) is None
+    assert certificate_name(None, NOW) is None
 
 
 @pytest.mark.parametrize("names", [(), ("lamp-1", "lamp-2"), ("lamp-1", "lamp-1")])
 def test_a_certificate_with_no_single_name_names_no_device(files, authority, tmp_path, names):
     # Not None: that would say that no certificate was shown, and let a password speak for it.
     server, _ = handshake(serving(files, authority), client_of(files, signed(authority, tmp_path, *names)))
-    assert certificate_name(server) == ""
+    assert certificate_name(server, NOW) == ""
 
 
 def test_a_certificate_of_another_ca_is_refused(files, authority, tmp_path):
@@ -119,7 +119,7 @@ def test_a_certificate_of_another_ca_is_refused(files, authority, tmp_path):
 
 def test_a_certificate_nobody_asked_for_is_not_believed(files, authority, tmp_path):
     server, _ = handshake(serving(files), client_of(files, signed(authority, tmp_path, "lamp-1")))
-    assert certificate_name(server) is None
+    assert certificate_name(server, NOW) is None
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -138,12 +138,35 @@ def test_old_versions_are_refused(files):
         handshake(serving(files), client)
 
 
-def test_no_session_is_resumed(files):
-    _, client = handshake(serving(files), client_of(files))
-    client.write(b"x")
-    with pytest.raises(ssl.SSLWantReadError):
-        client.read()
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_tickets_are_given(files, version):
+    server, client = handshake(serving(files), client_of(files, maximum_version=version))
+    server.write(b"x")
+    assert client.read() == b"x"  # what TLS 1.3 gives tickets with comes before it
     assert client.session is None or not client.session.has_ticket
+
+
+def test_a_resumed_session_does_not_outlive_its_certificate(files, authority, tmp_path):
+    # OpenSSL verifies nothing when it resumes a session of TLS 1.2 by its id.
+    ends = datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(hours=1)
+    context = serving(files, authority)
+    device = client_of(
+        files, signed(authority, tmp_path, "lamp-1", ends=ends), maximum_version=ssl.TLSVersion.TLSv1_2
+    )
+    server, client = handshake(context, device)
+    assert certificate_name(server, NOW) == "lamp-1"
+    again, _ = handshake(context, device, client.session)
+    assert again.session_reused
+    assert certificate_name(again, NOW) == "lamp-1"
+    assert certificate_name(again, int(ends.timestamp()) * 1000 + 1) == ""
+
+
+def test_a_new_context_resumes_no_session_of_an_old_one(files, authority, tmp_path):
+    # So whatever a change of the files takes away, the CA of devices for instance, is gone at once.
+    device = client_of(files, signed(authority, tmp_path, "lamp-1"), maximum_version=ssl.TLSVersion.TLSv1_2)
+    _, client = handshake(serving(files, authority), device)
+    server, _ = handshake(serving(files, authority), device, client.session)
+    assert not server.session_reused
 
 
 def test_a_key_that_does_not_fit_is_refused(files, tmp_path):
@@ -219,38 +242,7 @@ def test_to_ecdsa_rsa_is_added_and_what_is_there_stays(files):
         path.unlink()
 
 
-@pytest.fixture
-def a_lax_build(monkeypatch):
-    """A Python whose new contexts offer all that OpenSSL has, as those of some distributions do."""
-    new = ssl.SSLContext.__new__
-
-    def lax(cls, *args, **named):
-        made = new(cls, *args, **named)
-        made.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        made.set_ciphers("ALL:@SECLEVEL=0")
-        return made
-
-    monkeypatch.setattr(ssl.SSLContext, "__new__", lax)
-    assert "AES128-SHA" in {cipher["name"] for cipher in ssl.create_default_context().get_ciphers()}
-    outbound_probes._system_cas.cache_clear()
-    yield
-    outbound_probes._system_cas.cache_clear()
-
-
-@pytest.mark.parametrize("towards", ["devices", "bus", "alert channels", "other services"])
-def test_how_python_was_built_decides_nothing_about_tls(a_lax_build, files, towards):
-    readme = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"`(TLS_[A-Z0-9_]+_SHA\d+)`", readme))
-    ends = re.search(r"`ECDHE-RSA-` with ([^;]+);", readme)[1]
-    named |= {f"ECDHE-{kind}-{end}" for kind in ("ECDSA", "RSA") for end in re.findall(r"`([^`]+)`", ends)}
-    context = {
-        "devices": lambda: serving(files),
-        "bus": lambda: bus_context(files / "ca.crt"),
-        "alert channels": lambda: tls_context(None),
-        "other services": outbound_probes._system_cas,
-    }[towards]()
-    offered = {cipher["name"] for cipher in context.get_ciphers()}
-    # With DHE it is for old peers that we connect to: a server that loads no parameters offers none.
-    assert {name for name in offered if not name.startswith("DHE-RSA-AES")} == named
-    assert context.security_level >= 2
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+def test_a_peer_causes_no_second_handshake_and_no_compression_and_chooses_no_suite(files):
+    chosen = serving(files).options
+    for option in (ssl.OP_NO_RENEGOTIATION, ssl.OP_NO_COMPRESSION, ssl.OP_CIPHER_SERVER_PREFERENCE):
+        assert chosen & option

@@ -1,0 +1,25 @@
+"""Why a server can't be connected to, in words for people, without its name."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+_NOTHING_IN_COMMON = ("HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION")
+"""In OpenSSL's reason: there is no version, suite, group or signature that both sides take."""
+
+
+def why_unreachable(error: OSError) -> str:
+    """What the system or OpenSSL says."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or type(error).__name__
+        if any(sign in reason for sign in _NOTHING_IN_COMMON):
+            return f"it takes no TLS that the gateway speaks: 1.3, or 1.2 with forward secrecy ({reason})"
+        return f"TLS failed: {reason}"
+    if isinstance(error, ConnectionError) and not error.errno:
+        return "it closed the connection"  # the loops' own error, mostly without a word
+    if isinstance(error, TimeoutError) and not error.errno:
+        return "no answer in time"
+    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
