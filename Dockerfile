@@ -25,7 +25,7 @@ COPY acl /etc/gateway/acl
 # Nothing here installs anything any more: it is taken away. A clone may hide its files from other users.
 RUN chmod -R a+rX /etc/gateway \
  && rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip* \
- && useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/gateway gateway \
+ && useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/gateway --shell /usr/sbin/nologin gateway \
  && install -d -o 10001 -g 10001 -m 0700 /var/lib/gateway
 COPY --from=build /opt/gateway /opt/gateway
 # By number: an orchestrator that forbids root can see that this is not root.

@@ -226,8 +226,11 @@ wait_for_health() {
     return 1
 }
 
+# A container that the engine could not start has no log: what the engine said of it.
 tell_logs() {
     compose logs --no-color --tail 20 >&2 || true
+    compose ps --all --quiet |
+        xargs -r docker inspect --format '{{with .State.Error}}{{$.Name}}: docker: {{.}}{{end}}' | sed '/^$/d' >&2 || true
 }
 
 self_check() {

@@ -4,9 +4,9 @@
 
 Below the folder it fills those folders that are there (compose.yaml mounts a volume at each):
 
-    bus/      for Mosquitto: its password file, and the settings of the mosquitto_sub that looks whether it
-    lives gateway/  the password with which the gateway connects to the bus grafana/  the password of
-    Grafana's first administrator
+    bus/      for Mosquitto: its password file, and what the mosquitto_sub of its health check logs in with
+    gateway/  the password with which the gateway connects to the bus
+    grafana/  the password of Grafana's first administrator
 
 Run again it changes nothing. The passwords of the bus belong together, so they are made together.
 """

@@ -385,6 +385,16 @@ def test_what_does_not_become_healthy_is_told_with_its_log(host):
     assert "not healthy" in said
 
 
+def test_what_the_engine_could_not_start_is_told_with_its_reason(host):
+    # It never ran, so it has no log.
+    host.state["behaviour"] = "may not raise limits"
+    said = host.deploy(expected=1).splitlines()
+    assert "/gateway: docker: error setting rlimit type 7: operation not permitted" in said
+    assert (
+        "" not in said[said.index("/gateway: docker: error setting rlimit type 7: operation not permitted") :]
+    )
+
+
 @pytest.mark.parametrize(
     ("behaviour", "remedy"),
     [
