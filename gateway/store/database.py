@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _T = TypeVar("_T")
+_SQLITE_MIN = (3, 35)
+"""The first with RETURNING."""
 _SCHEME = "sqlite:///"
 HEAD = "0010"
 """The newest revision in `migrations/versions`: a database with this one needs no migration."""
@@ -198,6 +200,12 @@ def sqlite_path(url: str) -> Path:
 
 def _prepare(path: Path, *, create: bool) -> tuple[int, int] | None:
     """Make sure that `path` is a database of ours with the current tables. Returns its device and inode."""
+    if sqlite3.sqlite_version_info < _SQLITE_MIN:
+        # As in RHEL 9. Without this it would start, and fail at the first change.
+        wanted = ".".join(map(str, _SQLITE_MIN))
+        raise StoreError(
+            f"this Python has SQLite {sqlite3.sqlite_version}, and {wanted} or newer is needed: take another"
+        )
     try:
         if create:
             make_folder(path.parent)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 from harness.failing_store import taken
 
-from gateway.store import InvalidValue, Repositories, open_store
+from gateway.store import InvalidValue, Repositories, StoreError, open_store
 
 
 async def add(store: Repositories, device_id: str = "lamp-1"):
@@ -45,6 +46,14 @@ async def test_what_may_not_be_stored_is_no_failure_of_the_database(store):
     with pytest.raises(InvalidValue, match="is no device id"):
         async with store.transaction() as tx:
             await add(tx, "a/b")
+
+
+async def test_an_older_sqlite_is_refused_before_anything_is_made(path, monkeypatch):
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    with pytest.raises(StoreError, match=r"SQLite 3\.34\.1, and 3\.35 or newer is needed"):
+        await open_store(f"sqlite:///{path}")
+    assert not path.exists()
 
 
 EIGHT_WRITERS = """if True:
