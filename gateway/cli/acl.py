@@ -258,7 +258,7 @@ def _answer_why(
     if passes:
         text.append(f"It passes all the same: the device is {observed(device)}.")
         if found.action is Action.PUBLISH:
-            text.append("As a will it does not: the device connects without it.")
+            text.append("A will on this topic does not: the device connects without it.")
     if logged and allowed:
         text.append(PASSES_NOW)
     value = {
