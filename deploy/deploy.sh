@@ -226,11 +226,21 @@ wait_for_health() {
     return 1
 }
 
-# A container that the engine could not start has no log: what the engine said of it.
 tell_logs() {
     compose logs --no-color --tail 20 >&2 || true
-    compose ps --all --quiet |
-        xargs -r docker inspect --format '{{with .State.Error}}{{$.Name}}: docker: {{.}}{{end}}' | sed '/^$/d' >&2 || true
+    tell_ill >&2 || true
+}
+
+# What could not be started, or hangs, has no lines of its own: what the engine and the health check said of it.
+tell_ill() {
+    local said format='{{with .State.Error}}{{$.Name}} could not be started: {{.}}
+{{end}}{{with .State.Health}}{{if eq .Status "unhealthy"}}{{$.Name}} is unhealthy: {{range .Log}}{{if .ExitCode}}{{.Output}} {{end}}{{end}}
+{{end}}{{end}}'
+    said=$(compose ps --all --quiet | xargs -r docker inspect --format "$format" | sed '/^ *$/d; s,^/,deploy: ,')
+    [ -z "$said" ] || say "$said"
+    [[ $said != *"rlimit type 7"* ]] ||
+        say "deploy: the engine may not open that many files: raise LimitNOFILE of docker.service and containerd.service" \
+            "        (systemctl edit docker containerd), or lower nofile in compose.yaml"
 }
 
 self_check() {

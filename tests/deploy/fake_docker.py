@@ -45,9 +45,11 @@ def answer(state, words):
             if name != "gateway":
                 return 1
             print(state["container"]["image"])
-        case ["inspect", "--format", error, "gateway", *others] if ".State.Error" in error:
-            said = "error setting rlimit type 7: operation not permitted"
-            print("/gateway: docker: " + said if behaviour == "may not raise limits" else "")
+        case ["inspect", "--format", shown, "gateway", *others] if ".State.Error" in shown:
+            if behaviour == "may not raise limits":
+                print("/gateway could not be started: error setting rlimit type 7: operation not permitted")
+            elif state["container"]["image"] in state["sick"]:
+                print("/gateway is unhealthy: no answer ")
             print(*("" for _ in others), sep="\n")
         case ["inspect", "--format", _, "gateway"]:
             container = state["container"]

@@ -382,17 +382,21 @@ def test_what_does_not_become_healthy_is_told_with_its_log(host):
     host.state["sick"] = ["v1"]
     said = host.deploy(expected=1)
     assert "the last lines of its log" in said
+    # What hangs says nothing.
+    assert "deploy: gateway is unhealthy: no answer" in said
     assert "not healthy" in said
+    assert "LimitNOFILE" not in said
 
 
-def test_what_the_engine_could_not_start_is_told_with_its_reason(host):
+def test_what_the_engine_could_not_start_is_told_with_its_reason_and_a_remedy(host):
     # It never ran, so it has no log.
     host.state["behaviour"] = "may not raise limits"
     said = host.deploy(expected=1).splitlines()
-    assert "/gateway: docker: error setting rlimit type 7: operation not permitted" in said
-    assert (
-        "" not in said[said.index("/gateway: docker: error setting rlimit type 7: operation not permitted") :]
+    reason = said.index(
+        "deploy: gateway could not be started: error setting rlimit type 7: operation not permitted"
     )
+    assert "LimitNOFILE" in said[reason + 1]
+    assert "" not in said[reason:]
 
 
 @pytest.mark.parametrize(
