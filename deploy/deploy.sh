@@ -239,8 +239,8 @@ tell_ill() {
     said=$(compose ps --all --quiet | xargs -r docker inspect --format "$format" | sed '/^ *$/d; s,^/,deploy: ,')
     [ -z "$said" ] || say "$said"
     [[ $said != *"rlimit type 7"* ]] ||
-        say "deploy: the engine may not open that many files: raise LimitNOFILE of docker.service and containerd.service" \
-            "        (systemctl edit docker containerd), or lower nofile in compose.yaml"
+        say "deploy: the engine may not open that many files: raise LimitNOFILE of docker and containerd (systemctl edit)," \
+            "or lower nofile in the files of Compose"
 }
 
 self_check() {
