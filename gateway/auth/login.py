@@ -1,4 +1,4 @@
-"""The credentials that a peer shows, and whether they are good: device secret, token, client certificate.
+"""Whether the credentials that a peer shows are good: device secret, token, client certificate.
 
 The peer learns yes or no; only our log learns why. A device that does not exist, a wrong secret and a
 disabled device get the same answer after the same time. This must not know sockets, packets or the database,
@@ -15,95 +15,22 @@ logins for that long.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
 from gateway.auth.device_lookup_protocol import Lookup
 from gateway.auth.dual_secrets import MatchedSecret, SecretPairs
 from gateway.auth.login_queue import HashRequest, Standing
 from gateway.auth.passwords import Busy, PasswordPool, VerifiedSecrets, needs_rehash
 from gateway.auth.recent_logins import KnownDevices
-from gateway.auth.tokens import TokenRefused, Tokens, looks_like_token
+from gateway.auth.tokens import TokenRefused, Tokens
 from gateway.mqtt.reason_codes import Reason
-from gateway.policy.engine.identity import Device, Grant, is_device_id
+from gateway.policy.engine.identity import Device
 from gateway.policy.engine.limits import Limits
 from gateway.system.ip_address_blocks import network_of, place_of
-
-
-class LoginRefused(Exception):
-    """`reason` is for the peer; `why` and `device_id` (None: no valid id was claimed) are for our log.
-
-    `vouched`: that id is from a token that we signed, or from a certificate that was shown alone. Any other
-    id may be a secret that somebody typed as a user name, so `gateway.auth.login_gate` reports it only if a
-    device with this id exists.
-    """
-
-    def __init__(self, reason: Reason, why: str, device_id: str | None, *, vouched: bool = False) -> None:
-        super().__init__(why)
-        self.reason = reason
-        self.why = why
-        self.device_id = device_id
-        self.vouched = vouched
-
-
-@dataclass(slots=True, kw_only=True)
-class Credentials:
-    """What a peer shows, by MQTT, over HTTPS or in a request on the bus."""
-
-    username: bytes | None = field(repr=False)
-    password: bytes | None = field(repr=False)
-    certificate_id: str | None = None
-    """The device id in its client certificate ("": it names none). A user name has to be the same."""
-    token: bytes | None = field(default=None, repr=False)
-    """A token that is not sent as the password: by the MQTT 5 authentication method `gateway-jwt`."""
-
-    @property
-    def secret(self) -> bytes | None:
-        """The password, if there is one. With a certificate or token, an empty password counts as none."""
-        given = self.password or (self.certificate_id is None and self.token is None)
-        return self.password if given else None
-
-    @property
-    def method(self) -> str:
-        """What the login is decided by: `token`, `secret`, `certificate`, or `none`."""
-        if self.any_token is not None:
-            return "token"
-        if self.secret is not None:
-            return "secret"
-        return "none" if self.certificate_id is None else "certificate"
-
-    @property
-    def any_token(self) -> bytes | None:
-        """The token, if there is one. A password that looks like a token is never taken for a secret."""
-        if self.token is not None:
-            return self.token
-        secret = self.secret
-        return secret if secret is not None and looks_like_token(secret) else None
-
-    @property
-    def claimed(self) -> str | None:
-        """The device id on which user name and certificate agree; None if there is no such valid id."""
-        try:
-            name = self.username.decode("ascii") if self.username else self.certificate_id
-        except UnicodeDecodeError:
-            return None
-        if name is None or not is_device_id(name) or self.certificate_id not in {None, name}:
-            return None
-        return name
-
-
-@dataclass(slots=True)
-class Admission:
-    """A successful login."""
-
-    device: Device
-    grant: Grant | None = None
-    """What the token allows, if the login was by token."""
-    method: str = field(default="secret", compare=False)
-    """`secret`, `token` or `certificate`: for the log."""
 
 
 class Login:
@@ -145,6 +72,7 @@ class Login:
         None means that `verify` has to decide; it never means no. A token, which may be sent as the password,
         is always decided here. Raises LoginRefused.
         """
+        _demand_no_fault(shown)
         if (raw := shown.any_token) is not None:
             return self._by_token(raw, shown, address)
         if not self._lookup.available:
@@ -156,7 +84,7 @@ class Login:
                 return None
             self._demand_method(device, "certificate")
             self.known.add(device.device_id, place_of(address))
-            return Admission(device, method="certificate")
+            return Admission(device, method="certificate", certificate_ends=shown.certificate_ends)
         return self._by_remembered(claimed, secret, place_of(address))
 
     async def verify(
@@ -167,6 +95,7 @@ class Login:
         `address` is the peer's IP address, by which wrong logins are counted. `has_left` is asked when its
         turn has come: nothing is hashed for a peer that is gone.
         """
+        _demand_no_fault(shown)
         if (raw := shown.any_token) is not None:
             return self._by_token(raw, shown, address)
         claimed, secret = shown.claimed, shown.secret
@@ -337,7 +266,7 @@ class Login:
             raise LoginRefused(Reason.NOT_AUTHORIZED, _why(device, shown), claimed, vouched=True)
         self._demand_method(device, "certificate")
         self.known.add(device.device_id, place)
-        return Admission(device, method="certificate")
+        return Admission(device, method="certificate", certificate_ends=shown.certificate_ends)
 
     def _demand_store(self, claimed: str | None) -> None:
         if not self._lookup.available:
@@ -380,10 +309,14 @@ class _Throttle:
         return self._window.hit(self._of_foreign_tokens, place)
 
 
+def _demand_no_fault(shown: Credentials) -> None:
+    # Before anything is hashed: what the certificate names can't be the user name.
+    if shown.certificate_fault:
+        raise LoginRefused(Reason.NOT_AUTHORIZED, shown.certificate_fault, None)
+
+
 def _why(device: Device | None, shown: Credentials) -> str:
     certificate = shown.certificate_id
-    if certificate == "":
-        return "the client certificate has ended, or has not one common name"
     if (
         shown.username
         and certificate is not None

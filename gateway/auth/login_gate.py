@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
-from gateway.auth.login import Admission, Credentials, Login, LoginRefused
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
+from gateway.auth.login import Login
 from gateway.connection.audit_vocabulary import Origin, Report, refused_login
 from gateway.connection.process_counters import Counters
 from gateway.mqtt.reason_codes import Reason

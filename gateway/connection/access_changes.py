@@ -26,7 +26,6 @@ from gateway.mqtt.encode import DISCONNECT, encode_auth
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.rules import Action
 
-EXPIRED = "The token has expired."
 """What the device and the admins are told."""
 
 
@@ -75,14 +74,15 @@ def kicked(established: EstablishedConnection, event: Kicked) -> Result:
 
 
 def tick(established: EstablishedConnection, event: Tick) -> Result:
-    """A second has passed: its token may have expired."""
-    return expired(established) if established.authorizer.expired else established.tick(event)
+    """A second has passed: its token or certificate may have ended."""
+    why = established.authorizer.expired
+    return expired(established, why) if why else established.tick(event)
 
 
-def expired(established: EstablishedConnection) -> Ended:
-    """End it because its token has expired."""
-    report = refused_session(EXPIRED)
-    return established.disconnect_device(Reason.NOT_AUTHORIZED, EXPIRED, report, SendToBus(DISCONNECT))
+def expired(established: EstablishedConnection, why: str) -> Ended:
+    """End it because its token or certificate has ended, as `why` says."""
+    report = refused_session(why)
+    return established.disconnect_device(Reason.NOT_AUTHORIZED, why, report, SendToBus(DISCONNECT))
 
 
 def stop(established: EstablishedConnection, _: ShuttingDown) -> Result:

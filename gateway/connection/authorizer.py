@@ -29,7 +29,9 @@ from gateway.policy.engine.usage_record import Passage
 _TOKEN_FILTERS_OF_AN_EFFORT = 2
 """Filters of a token that can be compared with a topic for one unit of effort."""
 _NO_END = 2**62
-"""Seconds until a token ends, where there is none."""
+"""Seconds until the credential ends, where it is a secret."""
+_EXPIRED_TOKEN = "The token has expired."  # noqa: S105 - words
+_ENDED_CERTIFICATE = "The client certificate has ended."
 _BARE_WILL = "The topic of the will has become sensitive, and the bus has it in plain."
 
 
@@ -97,16 +99,18 @@ class Authorizer:
         return WillVerdict(on_topic, decision)
 
     @property
-    def expired(self) -> bool:
-        """Whether its token, by now perhaps a renewed one, has expired."""
-        grant = self.identity.grant
-        return grant is not None and self._context.now() >= grant.expires_at * 1_000
+    def seconds_left(self) -> int:
+        """Seconds until its token (by now perhaps a renewed one) or client certificate ends, rounded up."""
+        identity = self.identity
+        ends = identity.certificate_ends if identity.grant is None else identity.grant.expires_at
+        return _NO_END if ends is None else ends - self._context.now() // 1_000
 
     @property
-    def seconds_left(self) -> int:
-        """Seconds until its token expires, rounded up; `_NO_END` without a token."""
-        grant = self.identity.grant
-        return _NO_END if grant is None else grant.expires_at - self._context.now() // 1_000
+    def expired(self) -> str:
+        """Why what it logged in with is no longer good, in words; empty while it is."""
+        if self.seconds_left > 0:
+            return ""
+        return _ENDED_CERTIFICATE if self.identity.grant is None else _EXPIRED_TOKEN
 
     def observes(self, topic: str, refusal: Decision) -> bool:
         """Whether a refused message passes all the same, because its device is observed.

@@ -145,9 +145,12 @@ def terms_of(connect: Connect, context: Context) -> Terms:
     return terms
 
 
-def identity_of(device: Device, grant: Grant | None, client_id: str) -> Identity:
+def identity_of(
+    device: Device, grant: Grant | None, client_id: str, certificate_ends: int | None = None
+) -> Identity:
     """The identity of a connection, by which rules are chosen and their placeholders filled in."""
-    return Identity(device.device_id, device.roles, device.labels, client_id, grant, device.observe_until)
+    until = device.observe_until
+    return Identity(device.device_id, device.roles, device.labels, client_id, grant, until, certificate_ends)
 
 
 def bus_connect(

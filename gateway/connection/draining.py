@@ -8,7 +8,7 @@ reason of its fault.
 
 from __future__ import annotations
 
-from gateway.connection.access_changes import EXPIRED, expired
+from gateway.connection.access_changes import expired
 from gateway.connection.audit_vocabulary import refused_session
 from gateway.connection.commands import Command, SendToBus
 from gateway.connection.established import EstablishedConnection
@@ -44,8 +44,8 @@ def _tick(established: EstablishedConnection, event: Tick) -> Result:
 
 def tick_after_goodbye(established: EstablishedConnection, event: Tick) -> Result:
     """A second has passed: once its token has expired nothing more is delivered."""
-    if established.authorizer.expired:
-        return established.disconnect_device(Reason.NOT_AUTHORIZED, EXPIRED, refused_session(EXPIRED))
+    if why := established.authorizer.expired:
+        return established.disconnect_device(Reason.NOT_AUTHORIZED, why, refused_session(why))
     return _tick(established, event)
 
 
@@ -86,7 +86,8 @@ def lost(established: EstablishedConnection, _: DeviceLost | BusLost) -> Result:
 
 def tick_to_drain(established: EstablishedConnection, event: Tick) -> Result:
     """A second has passed. If its token has expired, the bus is sent a DISCONNECT and drops the will."""
-    return expired(established) if established.authorizer.expired else _tick(established, event)
+    why = established.authorizer.expired
+    return expired(established, why) if why else _tick(established, event)
 
 
 def turn_to_drain(established: EstablishedConnection, _: Turn) -> Result:

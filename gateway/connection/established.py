@@ -297,7 +297,8 @@ class EstablishedConnection:
 
     def take_rules(self, device: Device, grant: Grant | None) -> None:
         """Apply the policy in force to this device and token, for both directions at once."""
-        identity = identity_of(device, grant, self.identity.client_id)
+        before = self.identity
+        identity = identity_of(device, grant, before.client_id, before.certificate_ends)
         authorizer = self.authorizer = Authorizer(self._context, identity, self._reports)
         self.upstream.authorize_by(authorizer)
         self.downstream.authorize_by(authorizer)

@@ -43,6 +43,8 @@ class Authenticated:
     device: Device = field(repr=False)
     grant: Grant | None = None
     """Of a token, if that was the credential."""
+    certificate_ends: int | None = None
+    """Unix seconds: notAfter of a client certificate, if that was the credential."""
 
 
 @dataclass(slots=True)

@@ -162,7 +162,7 @@ class Opening:
         reports_kept = Reports()
         try:
             client_id = (terms.assigned or connect.client_id).decode()
-            identity = identity_of(event.device, event.grant, client_id)
+            identity = identity_of(event.device, event.grant, client_id, event.certificate_ends)
             authorizer = Authorizer(self._context, identity, reports_kept)
             packet, reports = bus_connect(connect, terms, authorizer, self._context)
             encoded = encode_connect(packet)

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.auth.login import Admission, Credentials, LoginRefused
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
 from gateway.connection.audit_vocabulary import (
     Origin,

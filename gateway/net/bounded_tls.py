@@ -325,7 +325,14 @@ class BoundedSSLObject(ssl.SSLObject):
         raise ssl.SSLWantReadError
 
     def unwrap(self) -> None:
-        """Send our close_notify and read the peer's, but decrypt nothing that it sends instead."""
+        """Send our close_notify and read the peer's, but decrypt nothing that it sends instead.
+
+        A peer of TLS 1.2 that showed a certificate gets none, and OpenSSL forgets its session: it keeps those
+        alone that were closed properly (SSL_set_shutdown(3)). Resumed, it would bring certificates that were
+        verified long ago; kept, it has all that the peer sent beside them in memory.
+        """
+        if self._sslobj.version() == "TLSv1.2" and self.getpeercert(True):  # type: ignore[attr-defined] # noqa: FBT003
+            return
         if self._incoming.pending > _CLOSE_NOTIFY_MAX:
             self._drop()
         super().unwrap()
@@ -376,22 +383,6 @@ class BoundedSSLObject(ssl.SSLObject):
         if transport is not None and not transport.is_closing():
             self._is_strict = False
             transport.set_read_buffer_limits()  # type: ignore[attr-defined]
-
-
-class BoundedSSLContext(ssl.SSLContext):
-    """Makes a `BoundedSSLObject` per connection, whose owner gives it its transport with `handshake_done`."""
-
-    sslobject_class = BoundedSSLObject
-    _cap: PortionCap | None = None
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> BoundedSSLObject:  # noqa: ANN401
-        """Called by the loop for each connection."""
-        made = super().wrap_bio(incoming, *args, **kwargs)
-        assert isinstance(made, BoundedSSLObject)  # noqa: S101 - for the type checker
-        if self._cap is None:
-            self._cap = PortionCap()
-        made.attach(incoming, self._cap)
-        return made
 
 
 def tls_of(transport: asyncio.BaseTransport | None) -> BoundedSSLObject | None:

@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 from typing import Protocol
 
-from gateway.auth.login import Admission, Credentials, LoginRefused
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import Peer
 from gateway.connection.audit_vocabulary import Origin
 from gateway.connection.commands import Authenticate
@@ -25,7 +25,7 @@ from gateway.net.data_plane_parts import DataPlane
 from gateway.net.fault_containment import contain
 from gateway.net.live_connections import LiveConnection
 from gateway.net.peer_disconnect_check import has_left
-from gateway.net.tls_contexts import certificate_name
+from gateway.net.tls_contexts import client_certificate
 
 
 class LoggingIn(LiveConnection, Protocol):
@@ -41,14 +41,11 @@ class LoggingIn(LiveConnection, Protocol):
 
 def authenticate(side: LoggingIn, command: Authenticate) -> None:
     """Ask the gate which device this is: at once if it knows the credentials, else in a task."""
-    shown = Credentials(
-        username=command.username,
-        password=command.password,
-        certificate_id=certificate_name(
-            side.transport.get_extra_info("ssl_object") if side.transport else None, side.plane.context.now()
-        ),
-        token=command.token,
-    )
+    shown = Credentials(username=command.username, password=command.password, token=command.token)
+    tls = side.transport.get_extra_info("ssl_object") if side.transport else None
+    certificate = client_certificate(tls, side.plane.context.now())
+    if certificate is not None:
+        shown.certificate_id, shown.certificate_ends, shown.certificate_fault = certificate
     try:
         admission = side.plane.login.recognise(shown, _peer(side, side.plane.reports.stranger(side)))
     except LoginRefused as refused:
@@ -107,4 +104,4 @@ def _admit(side: LoggingIn, admission: Admission) -> None:
         side.receive(AuthenticationFailed(no_room.reason))
         return
     side.method = admission.method
-    side.receive(Authenticated(device, admission.grant))
+    side.receive(Authenticated(device, admission.grant, admission.certificate_ends))

@@ -17,7 +17,10 @@ receive."""
 _HEADER = 5
 """Bytes of a record's header."""
 _HANDSHAKE_RECORDS_MAX = 256
-"""Records until the handshake is done. OpenSSL bounds what they may hold."""
+"""Records until the handshake is done."""
+_HANDSHAKE_BYTES_MAX = 32_768
+"""Bytes until the handshake is done: several chains of certificates. OpenSSL would take three times as many,
+and keep five bytes of memory for each until the connection ends."""
 STRANGER_EMPTY_MAX = 16
 """Records without data from a stranger, at most. Honest clients send none."""
 STRANGER_OVERHEAD_MAX = 32_768
@@ -38,13 +41,13 @@ class TooLittleData(ssl.SSLError):
 class RecordCounter:
     """Counts the records of one peer, each when its last byte has come."""
 
-    __slots__ = ("_empty", "_left", "_overhead", "_size", "records")
+    __slots__ = ("_bytes", "_empty", "_left", "_overhead", "_size", "records")
 
     def __init__(self) -> None:
         self.records = 0
         self._left = self._size = 0
         """Of the record that is coming in: the bytes still to come, and its size in bytes."""
-        self._empty = self._overhead = 0
+        self._empty = self._overhead = self._bytes = 0
 
     def end_of_record(self, data: memoryview, at: int) -> int:
         """Where the record that begins or goes on at `at` ends, or else the end of the data."""
@@ -61,7 +64,7 @@ class RecordCounter:
     def end_of_flight(self, data: memoryview, at: int, portion: int) -> int:
         """Where the handshake's records that make up a portion end, or else the end of the data.
 
-        Raises TooLittleData: a handshake in too many records.
+        Raises TooLittleData: a handshake in too many records or bytes.
         """
         # `end_of_record`, inlined: a call for each record of a handshake was measurable.
         begun, size, left = at, data.nbytes, self._left
@@ -76,8 +79,11 @@ class RecordCounter:
             if not left:
                 self.records += 1
         self._left = left
+        self._bytes += at - begun
         if self.records > _HANDSHAKE_RECORDS_MAX:
             raise TooLittleData("a handshake in too many records")
+        if self._bytes > _HANDSHAKE_BYTES_MAX:
+            raise TooLittleData("a handshake in too many bytes")
         return at
 
     def is_short_flight(self, data: bytes, portion: int) -> bool:
@@ -93,9 +99,10 @@ class RecordCounter:
         while at + _HEADER <= size:
             at += _HEADER + (data[at + 3] << 8 | data[at + 4])
             records += 1
-        if at != size or records > _HANDSHAKE_RECORDS_MAX:
+        if at != size or records > _HANDSHAKE_RECORDS_MAX or self._bytes + size > _HANDSHAKE_BYTES_MAX:
             return False
         self.records = records
+        self._bytes += size
         return True
 
     def feed_flights(

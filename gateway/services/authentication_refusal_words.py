@@ -5,7 +5,7 @@ The exact reason, which the login gate gives, is only for our log.
 
 from __future__ import annotations
 
-from gateway.auth.login import LoginRefused
+from gateway.auth.credentials import LoginRefused
 from gateway.auth.tokens import TokenFault, TokenRefused
 from gateway.mqtt.reason_codes import Reason
 from gateway.services.refusal import Code, Refusal

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from gateway.auth.login import Admission, Credentials, LoginRefused
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
 from gateway.auth.login_gate import LoginGate, Peer
 from gateway.bus_client.connection import Account, BusConnection
 from gateway.bus_client.packet_reader import Delivery

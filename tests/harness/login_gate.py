@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.auth.login import Admission, Credentials, Login, LoginRefused
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
+from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import TokenFault, TokenRefused, Tokens, looks_like_token

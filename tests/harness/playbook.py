@@ -266,6 +266,7 @@ def established(
     v5: bool = False,
     device: Device = LAMP,
     grant: Grant | None = None,
+    certificate_ends: int | None = None,
     connack_props: bytes = b"",
     passed_on: bytes | None = None,
     client_id: str = "c",
@@ -282,7 +283,7 @@ def established(
         book
         >> DeviceBytes(raw.connect(client_id, v5=v5, username=device.device_id, password="s", **connect))  # type: ignore[arg-type]
         << Authenticate(device.device_id.encode(), b"s")
-        >> Authenticated(device, grant)
+        >> Authenticated(device, grant, certificate_ends)
         << OpenBus(ANY)
         >> BusBytes(answer)
         << SendToDevice(told)

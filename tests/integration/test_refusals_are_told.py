@@ -7,65 +7,22 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from harness import raw
+from harness.client_certificates import DAY, ClientCa
 from harness.device import Device
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
-Key = ec.EllipticCurvePrivateKey
-CA_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "devices")])
-
-
-def certificate(folder: Path, authority: Key, *, first: int, last: int, own: bool = False) -> Path:
-    """A client certificate with its key, good from the day `first` to the day `last`, counted from now."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lamp-1")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name if own else CA_NAME)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + timedelta(days=first))
-        .not_valid_after(now + timedelta(days=last))
-        .sign(key if own else authority, SHA256())
-    )
-    file = folder / f"client{first}{last}{own}.pem"
-    file.write_bytes(
-        made.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    return file
-
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Key]]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, ClientCa]]:
     folder = tmp_path_factory.mktemp("house")
-    authority, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    ca = (
-        x509.CertificateBuilder()
-        .subject_name(CA_NAME)
-        .issuer_name(CA_NAME)
-        .public_key(authority.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=9))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(authority, SHA256())
-    )
-    (folder / "clients.crt").write_bytes(ca.public_bytes(Encoding.PEM))
+    authority = ClientCa(folder)
     bus = Mosquitto(folder / "bus").start()
-    gateway = Gateway(
-        folder / "gateway", bus.port, LOG_LEVEL="info", TLS_CLIENT_CA_PATH=str(folder / "clients.crt")
-    )
+    gateway = Gateway(folder / "gateway", bus.port, LOG_LEVEL="info", TLS_CLIENT_CA_PATH=str(authority.path))
     try:
         gateway.start()
         yield gateway, authority
@@ -115,7 +72,7 @@ FIRST_PACKETS = {
 
 
 @pytest.mark.parametrize("case", FIRST_PACKETS)
-def test_a_first_packet_that_is_refused(house: tuple[Gateway, Key], case: str) -> None:
+def test_a_first_packet_that_is_refused(house: tuple[Gateway, ClientCa], case: str) -> None:
     gateway, _ = house
     packet, why = FIRST_PACKETS[case]
     source = f"127.0.1.{list(FIRST_PACKETS).index(case) + 1}"
@@ -188,7 +145,7 @@ HANDSHAKES: dict[str, tuple[Callable[[Gateway, str], None], str]] = {
 
 
 @pytest.mark.parametrize("case", HANDSHAKES)
-def test_a_handshake_that_fails(house: tuple[Gateway, Key], case: str) -> None:
+def test_a_handshake_that_fails(house: tuple[Gateway, ClientCa], case: str) -> None:
     gateway, _ = house
     attempt, why = HANDSHAKES[case]
     source = f"127.0.2.{list(HANDSHAKES).index(case) + 1}"
@@ -199,31 +156,48 @@ def test_a_handshake_that_fails(house: tuple[Gateway, Key], case: str) -> None:
 
 
 CERTIFICATES = {
-    "expired": ({"first": -9, "last": -1}, "it has expired"),
-    "not valid yet": ({"first": 1, "last": 9}, "it is not valid yet"),
-    "of its own": ({"first": -1, "last": 9, "own": True}, "it is signed by itself"),
-    "of another CA": ({"first": -1, "last": 8}, "it is of a CA that is not that of TLS_CLIENT_CA_PATH"),
+    "expired": ({"begins": -9 * DAY, "ends": -DAY}, "it has expired"),
+    "not valid yet": ({"begins": DAY, "ends": 9 * DAY}, "it is not valid yet"),
+    "of its own": ({"own": True}, "it is signed by itself"),
+    "of another CA": ({}, "it is of a CA that is not that of TLS_CLIENT_CA_PATH"),
 }
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("case", CERTIFICATES)
 def test_the_fault_of_a_client_certificate(
-    house: tuple[Gateway, Key], tmp_path: Path, case: str, version: ssl.TLSVersion
+    house: tuple[Gateway, ClientCa], tmp_path: Path, case: str, version: ssl.TLSVersion
 ) -> None:
     gateway, authority = house
     made, why = CERTIFICATES[case]
     source = f"127.0.3.{list(CERTIFICATES).index(case) + 1 + 10 * (version - ssl.TLSVersion.TLSv1_2)}"
     context = gateway.tls()
     context.minimum_version = context.maximum_version = version
-    signer = ec.generate_private_key(ec.SECP256R1()) if case == "of another CA" else authority
-    context.load_cert_chain(certificate(tmp_path, signer, **made))
+    signer = ClientCa(tmp_path) if case == "of another CA" else authority
+    context.load_cert_chain(signer.certificate(tmp_path, "lamp-1", **made))
     tls(gateway, source, context)
     (reason,) = told(gateway, source)
     assert f"the client certificate is refused: {why}" in reason
 
 
-def test_the_same_again_from_one_address_is_a_number(house: tuple[Gateway, Key]) -> None:
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_what_is_shown_beside_a_good_certificate_is_bounded(
+    house: tuple[Gateway, ClientCa], tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    gateway, authority = house
+    source = f"127.0.3.{31 + version - ssl.TLSVersion.TLSv1_2}"
+    context = gateway.tls()
+    context.minimum_version = context.maximum_version = version
+    good = authority.certificate(tmp_path, "lamp-1")
+    stray = ClientCa(tmp_path).path.read_bytes()
+    good.write_bytes(good.read_bytes() + stray * (40_000 // len(stray) * 2))
+    context.load_cert_chain(good)
+    tls(gateway, source, context)
+    (reason,) = told(gateway, source)
+    assert "a handshake in too many bytes" in reason
+
+
+def test_the_same_again_from_one_address_is_a_number(house: tuple[Gateway, ClientCa]) -> None:
     gateway, _ = house
     for _ in range(20):
         with Device(gateway, source="127.0.4.1") as one:

@@ -157,6 +157,22 @@ def test_the_session_ends_when_the_token_does(v5):
     assert book << Close("The token has expired.")
 
 
+@both
+def test_the_session_ends_when_the_certificate_does_whatever_changes_meanwhile(v5):
+    ends, why = NOW // 1000 + 100, "The client certificate has ended."
+    clock, world = [NOW], context()
+    world.now = lambda: clock[0]
+    book = established(world, v5=v5, certificate_ends=ends)
+    book = book >> PolicyChanged(LAMP)
+    clock[0] = ends * 1000 - 1
+    assert book >> Tick()
+    clock[0] += 1
+    book >> Tick() << Report("session", "refused", why) << SendToBus(BYE)
+    if v5:
+        book << farewell(why)
+    assert book << Close(why)
+
+
 def expiring():
     """A session of a token, and the clock by which that expires."""
     clock, world = [NOW], context()

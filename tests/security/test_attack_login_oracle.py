@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.auth import passwords
-from gateway.auth.login import Credentials, Login
+from gateway.auth.credentials import Credentials
+from gateway.auth.login import Login
 from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import Tokens

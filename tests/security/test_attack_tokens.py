@@ -15,7 +15,7 @@ from harness.login_gate import HEADER, PERMISSIONS, Gate, decoded, encoded, part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.auth.login import LoginRefused
+from gateway.auth.credentials import LoginRefused
 from gateway.auth.signing_keys import SigningKeys
 from gateway.auth.tokens import CHAIN_MAX, TOKEN_BYTES, ChainOver, TokenFault, TokenRefused, Tokens
 from gateway.keys.key_files import SIGNING, destroy, rotate_signing

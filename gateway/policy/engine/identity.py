@@ -195,6 +195,8 @@ class Identity:
     """From the token that it logged in with; then the policy and the token both have to allow."""
     observe_until: int = 0
     """Unix seconds, as in its `Device`."""
+    certificate_ends: int | None = None
+    """Unix seconds: notAfter of the client certificate that it logged in with."""
 
     @property
     def namespace(self) -> str:

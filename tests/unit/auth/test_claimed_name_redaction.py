@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
-from gateway.auth.login import Credentials, Login, LoginRefused
+from gateway.auth.credentials import Credentials, LoginRefused
+from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import Busy, PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys

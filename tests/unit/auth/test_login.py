@@ -12,8 +12,9 @@ from unittest.mock import ANY
 import pytest
 
 from gateway.auth import passwords
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
 from gateway.auth.dual_secrets import hash_like
-from gateway.auth.login import Admission, Credentials, Login, LoginRefused
+from gateway.auth.login import Login
 from gateway.auth.login_queue import HashRequest, Standing
 from gateway.auth.passwords import PasswordPool, VerifiedSecrets, hash_secret
 from gateway.auth.signing_keys import SigningKeys
@@ -188,12 +189,12 @@ async def test_a_certificate_names_the_device(registry):
     [
         (None, "off-1", "disabled device"),
         (None, "nobody", "unknown device"),
-        (None, "", "the client certificate has ended, or has not one common name"),
+        (None, "", "unknown device"),
         (None, "a/#", "unknown device"),
         (b"off-1", "lamp-1", "the user name is not the certificate's device"),
         (b"lamp-1", "off-1", "the user name is not the certificate's device"),
         (b"\xff", "lamp-1", "the user name is not the certificate's device"),
-        (b"lamp-1", "", "the client certificate has ended, or has not one common name"),
+        (b"lamp-1", "", "the user name is not the certificate's device"),
     ],
 )
 @pytest.mark.parametrize("password", [None, SECRET])
@@ -202,6 +203,30 @@ async def test_no_certificate_goes_round_the_gate(registry, username, certificat
     assert registry.recognise(username, password, certificate_id) is None
     refused = await registry.refused(username, password, certificate_id)
     assert (refused.reason, refused.why) == (Reason.NOT_AUTHORIZED, why)
+
+
+@pytest.mark.parametrize("of", ["nothing else", "a password", "a token"])
+async def test_a_certificate_that_names_nobody_is_refused_whatever_is_shown_beside_it(registry, of):
+    shown = Credentials(
+        username=b"lamp-1",
+        password={"a password": SECRET, "a token": registry.token()}.get(of),
+        certificate_id="",
+        certificate_fault="the client certificate has ended",
+    )
+    with pytest.raises(LoginRefused, match="the client certificate has ended"):
+        registry.login.recognise(shown, ADDRESS)
+    with pytest.raises(LoginRefused, match="the client certificate has ended"):
+        await registry.login.verify(shown, ADDRESS)
+    assert registry.pool.hashes == 0
+
+
+async def test_a_login_by_certificate_is_good_until_it_ends(registry):
+    shown = Credentials(username=None, password=None, certificate_id="lamp-1", certificate_ends=1_800_000_000)
+    assert registry.login.recognise(shown, ADDRESS).certificate_ends == 1_800_000_000
+    assert (await registry.login.verify(shown, ADDRESS)).certificate_ends == 1_800_000_000
+    for beside in (SECRET, registry.token()):
+        shown.password = beside
+        assert (await registry.login.verify(shown, ADDRESS)).certificate_ends is None
 
 
 async def test_a_password_beside_a_certificate_must_be_right(registry):

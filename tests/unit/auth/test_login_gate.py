@@ -8,7 +8,8 @@ from unittest.mock import ANY
 import pytest
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
-from gateway.auth.login import Admission, Credentials, Login, LoginRefused
+from gateway.auth.credentials import Admission, Credentials, LoginRefused
+from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate, Peer
 from gateway.auth.passwords import PasswordPool, VerifiedSecrets, hash_secret
 from gateway.auth.signing_keys import SigningKeys

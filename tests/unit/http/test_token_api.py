@@ -13,7 +13,8 @@ import structlog
 from harness.request_handler import NOW, SECRET, Counter, allow
 
 from gateway.auth.claimed_name_redaction import ClaimedNames
-from gateway.auth.login import Credentials, Login
+from gateway.auth.credentials import Credentials
+from gateway.auth.login import Login
 from gateway.auth.login_gate import LoginGate
 from gateway.auth.passwords import PasswordPool, VerifiedSecrets
 from gateway.auth.signing_keys import SigningKeys

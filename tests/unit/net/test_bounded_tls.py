@@ -12,7 +12,8 @@ from harness.crafted_tls_records import client_records
 
 from gateway.connection.device_budgets import ITERATION_EFFORT
 from gateway.net import bounded_tls, tls_portions
-from gateway.net.bounded_tls import UNPRODUCTIVE_MAX, BoundedSSLContext
+from gateway.net.bounded_tls import UNPRODUCTIVE_MAX
+from gateway.net.tls_contexts import BoundedSSLContext
 from gateway.net.tls_record_counter import TooLittleData
 
 CA = trustme.CA()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 import trustme
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.net.tls_contexts import bus_context, certificate_name, server_context
+from gateway.net.tls_contexts import bus_context, client_certificate, server_context
 from gateway.pki.ecdsa_and_rsa_choice import KeyType
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 
@@ -94,21 +95,26 @@ def serving(files, authority=None):
 
 def test_the_name_of_a_client_certificate(files, authority, tmp_path):
     server, _ = handshake(serving(files, authority), client_of(files, signed(authority, tmp_path, "lamp-1")))
-    assert certificate_name(server, NOW) == "lamp-1"
+    assert client_certificate(server, NOW) == (
+        "lamp-1",
+        ssl.cert_time_to_seconds(server.getpeercert()["notAfter"]),
+        "",
+    )
 
 
 def test_without_a_certificate_there_is_no_name(files, authority):
     for context in (serving(files), serving(files, authority)):
         server, _ = handshake(context, client_of(files))
-        assert certificate_name(server, NOW) is None
-    assert certificate_name(None, NOW) is None
+        assert client_certificate(server, NOW) is None
+    assert client_certificate(None, NOW) is None
 
 
 @pytest.mark.parametrize("names", [(), ("lamp-1", "lamp-2"), ("lamp-1", "lamp-1")])
 def test_a_certificate_with_no_single_name_names_no_device(files, authority, tmp_path, names):
     # Not None: that would say that no certificate was shown, and let a password speak for it.
     server, _ = handshake(serving(files, authority), client_of(files, signed(authority, tmp_path, *names)))
-    assert certificate_name(server, NOW) == ""
+    shown = client_certificate(server, NOW)
+    assert (shown.device_id, shown.fault) == ("", "the client certificate has not one common name")
 
 
 def test_a_certificate_of_another_ca_is_refused(files, authority, tmp_path):
@@ -119,7 +125,7 @@ def test_a_certificate_of_another_ca_is_refused(files, authority, tmp_path):
 
 def test_a_certificate_nobody_asked_for_is_not_believed(files, authority, tmp_path):
     server, _ = handshake(serving(files), client_of(files, signed(authority, tmp_path, "lamp-1")))
-    assert certificate_name(server, NOW) is None
+    assert client_certificate(server, NOW) is None
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -146,19 +152,36 @@ def test_no_tickets_are_given(files, version):
     assert client.session is None or not client.session.has_ticket
 
 
+def of_tls_1_2(files, certificate=None):
+    return client_of(files, certificate, maximum_version=ssl.TLSVersion.TLSv1_2)
+
+
 def test_a_resumed_session_does_not_outlive_its_certificate(files, authority, tmp_path):
     # OpenSSL verifies nothing when it resumes a session of TLS 1.2 by its id.
-    ends = datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(hours=1)
-    context = serving(files, authority)
-    device = client_of(
-        files, signed(authority, tmp_path, "lamp-1", ends=ends), maximum_version=ssl.TLSVersion.TLSv1_2
-    )
+    ends = NOW // 1_000 + 3_600
+    certificate = signed(authority, tmp_path, "lamp-1", ends=datetime.fromtimestamp(ends, UTC))
+    context, device = serving(files, authority), of_tls_1_2(files, certificate)
     server, client = handshake(context, device)
-    assert certificate_name(server, NOW) == "lamp-1"
     again, _ = handshake(context, device, client.session)
     assert again.session_reused
-    assert certificate_name(again, NOW) == "lamp-1"
-    assert certificate_name(again, int(ends.timestamp()) * 1000 + 1) == ""
+    for peer in (server, again):
+        assert client_certificate(peer, ends * 1_000 - 1) == ("lamp-1", ends, "")
+        assert client_certificate(peer, ends * 1_000) == ("", ends, "the client certificate has ended")
+
+
+@pytest.mark.parametrize("names", [(), ("lamp-1",)], ids=["without a certificate", "with one"])
+def test_a_session_with_a_certificate_ends_with_its_connection(files, authority, tmp_path, names):
+    # All that the peer sent stays with it: kept, a device could fill the memory with it.
+    context = serving(files, authority)
+    server, client = handshake(
+        context, of_tls_1_2(files, signed(authority, tmp_path, *names) if names else None)
+    )
+    assert context.session_stats()["number"] == 1
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.unwrap()
+    server.unwrap()
+    del server
+    assert context.session_stats()["number"] == (0 if names else 1)
 
 
 def test_a_new_context_resumes_no_session_of_an_old_one(files, authority, tmp_path):

@@ -24,7 +24,7 @@ def test_what_the_short_way_takes_the_long_one_takes_whole_and_counts_the_same(f
         assert short.records == 0, "left to the long way, which counts"
         return
     assert long.end_of_flight(memoryview(data), 0, PORTION) == len(data)
-    assert short.records == long.records
+    assert (short.records, short._bytes) == (long.records, long._bytes)
     long.handshake_done()
     assert short._left == long._left == 0
 
@@ -52,4 +52,15 @@ def test_a_handshake_in_too_many_records_ends_the_short_way_too():
     while counter.is_short_flight(flight, PORTION):
         assert counter.records <= 256
     with pytest.raises(TooLittleData):
+        counter.end_of_flight(memoryview(flight), 0, PORTION)
+
+
+@pytest.mark.parametrize("size", [995, 8_187], ids=["the short way", "the long way"])
+def test_a_handshake_in_too_many_bytes_ends(size):
+    counter, flight = RecordCounter(), record(size)
+    for _ in range(32_768 // len(flight)):
+        if not counter.is_short_flight(flight, PORTION):
+            counter.end_of_flight(memoryview(flight), 0, PORTION)
+    assert not counter.is_short_flight(flight, PORTION)
+    with pytest.raises(TooLittleData, match="too many bytes"):
         counter.end_of_flight(memoryview(flight), 0, PORTION)
