@@ -3,19 +3,24 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup run test lint demo bench attacks lock clean
+.PHONY: setup named-python run test lint demo bench attacks lock clean FORCE
 
+setup: $(VENV)/.run-installed named-python
+
+# PYTHON on the command line is for a new environment: one of another Python is not used in its place unsaid.
 WHICH  := -c 'import sys; print(sys.base_prefix, sys.version)'
-setup: $(VENV)/.run-installed
-ifeq ($(origin PYTHON),command line)
-	@[ "$$($(BIN)/python $(WHICH))" = "$$("$(PYTHON)" $(WHICH))" ] || \
+named-python: $(VENV)/.run-installed
+ifneq ($(and $(filter command line,$(origin PYTHON)),$(PYTHON)),)
+	@named=$$("$(PYTHON)" $(WHICH)) || { echo "make: $(PYTHON) does not run" >&2; exit 1; }; \
+	  [ "$$($(BIN)/python $(WHICH))" = "$$named" ] || \
 	  { echo "make: $(VENV) is there, of another Python than $(PYTHON): make clean first" >&2; exit 1; }
 endif
 
 $(BIN)/python:
 	@sh requirements/make-venv.sh $(VENV) "$(PYTHON)"
 
-$(VENV)/.run-installed: requirements/run.lock pyproject.toml | $(BIN)/python
+# An environment that is made anew is empty, however new its stamp was.
+$(VENV)/.run-installed: requirements/run.lock pyproject.toml $(if $(realpath $(BIN)/python),,FORCE) | $(BIN)/python
 	@echo "Installing what the gateway needs, as locked in $< ..."
 	@$(PIP) install --quiet --require-hashes -r $<
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
@@ -37,7 +42,7 @@ test: lint
 	@sh tests/promtool.sh $(BIN)
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.dev-installed
+lint: $(VENV)/.dev-installed named-python
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -47,12 +52,12 @@ demo: setup
 	@$(BIN)/python docs/demo.py
 
 # BENCH holds its options: make bench BENCH="--against HEAD~1 --peers gateway,haproxy"
-bench: $(VENV)/.dev-installed
+bench: $(VENV)/.dev-installed named-python
 	@sh tests/debian-packages.sh mosquitto haproxy nginx libnginx-mod-stream
 	$(BIN)/python -m bench $(BENCH)
 
 # ATTACKS holds its options: make attacks ATTACKS="--only wrong-logins,nothing --json"
-attacks: $(VENV)/.dev-installed
+attacks: $(VENV)/.dev-installed named-python
 	@sh tests/debian-packages.sh mosquitto
 	@PYTHONPATH=tests:. $(BIN)/python -m attacks $(ATTACKS)
 

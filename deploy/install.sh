@@ -24,11 +24,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # For packagers and tests: all files go below this folder, and nothing of the system is touched.
 DESTDIR=${DESTDIR:-}
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
-makes_venvs() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 # The distribution's goes before another on PATH: one of pyenv lies in a home, where the service sees nothing.
 DISTRIBUTION=/usr/bin/python3
-[ -n "${PYTHON:-}" ] || { new_enough "$DISTRIBUTION" && makes_venvs "$DISTRIBUTION" && PYTHON=$DISTRIBUTION; } ||
-    PYTHON=python3
+[ -n "${PYTHON:-}" ] || { new_enough "$DISTRIBUTION" && PYTHON=$DISTRIBUTION; } || PYTHON=python3
 USER_NAME=mqtt-gateway
 CODE=$DESTDIR/opt/mqtt-gateway
 SETTINGS=$DESTDIR/etc/mqtt-gateway
@@ -71,7 +69,7 @@ check() {
     command -v "$PYTHON" >/dev/null || fail "there is no $PYTHON" "On Debian: apt-get install python3 python3-venv"
     new_enough "$PYTHON" ||
         fail "$PYTHON is older than Python 3.11" "Name another one: sudo PYTHON=python3.13 deploy/install.sh"
-    makes_venvs "$PYTHON" ||
+    "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$PYTHON has no venv module" "On Debian: apt-get install python3-venv"
     [ -n "$DESTDIR" ] || command -v systemctl >/dev/null ||
         fail "there is no systemd here" "deploy/deploy.sh sets the gateway up with Docker; or run it by hand: gateway run"

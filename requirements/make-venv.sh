@@ -51,5 +51,8 @@ if [ -z "$python" ]; then
 fi
 fault=$(fault_of "$python")
 [ -z "$fault" ] || fail "$fault"
-# What is there is what a failure left, or of a Python that is gone.
+# An environment that is there was left by a failure, or is of a Python that is gone; anything else is not ours.
+if [ -L "$venv" ] || { [ -n "$(ls -A "$venv" 2>/dev/null)" ] && [ ! -f "$venv/pyvenv.cfg" ]; }; then
+    fail "$venv is there and is no virtual environment: take it away, or name another place, as in make setup VENV=/tmp/venv"
+fi
 "$python" -m venv --clear "$venv" || { rm -rf "$venv"; fail "$python could not make $venv"; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 
 _NOTHING_IN_COMMON = ("HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION")
@@ -14,12 +15,19 @@ def why_unreachable(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or type(error).__name__
+        reason = getattr(error, "reason", "") or type(error).__name__
         if any(sign in reason for sign in _NOTHING_IN_COMMON):
-            return f"it takes no TLS that the gateway speaks: 1.3, or 1.2 with forward secrecy ({reason})"
+            return (
+                "it takes no TLS that the gateway speaks (1.3, or 1.2 with forward secrecy), or wants a "
+                f"certificate of the gateway ({reason})"
+            )
         return f"TLS failed: {reason}"
-    if isinstance(error, ConnectionError) and not error.errno:
-        return "it closed the connection"  # the loops' own error, mostly without a word
-    if isinstance(error, TimeoutError) and not error.errno:
+    if isinstance(error, socket.gaierror):
+        return error.strerror  # its numbers are not the system's
+    if error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, ConnectionError):
+        return str(error) or "it closed the connection"  # the loops' own error, mostly without a word
+    if isinstance(error, TimeoutError):
         return "no answer in time"
-    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+    return str(error) or type(error).__name__

@@ -148,24 +148,75 @@ def test_where_there_is_no_python_at_all_it_is_said_how_to_get_one(machine):
     assert "there is no python3: on Debian, apt-get install python3 python3-venv" in said.stderr
 
 
-def test_make_setup_does_not_leave_unsaid_that_there_is_an_environment_of_another_python(tmp_path):
-    shutil.copy(SCRIPT.parents[1] / "Makefile", tmp_path)
-    binaries = tmp_path / ".venv" / "bin"
-    binaries.mkdir(parents=True)
-    (tmp_path / "requirements").mkdir()
-    for needed in ("requirements/run.lock", "pyproject.toml", ".venv/.run-installed"):
-        (tmp_path / needed).touch()
-    os.utime(tmp_path / ".venv" / ".run-installed", (2**31, 2**31))
-    (binaries / "python").symlink_to(sys.executable)
-    other = tmp_path / "python-other"
+@pytest.mark.parametrize("there", ["somebody's files", "a link", "nothing", "an environment"])
+def test_nothing_but_an_environment_is_cleared(machine, tmp_path, there):
+    machine.python(machine.on_path, "python3", OPTIMISED)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "pyvenv.cfg").touch()
+    if there == "a link":
+        machine.venv.symlink_to(elsewhere)
+    else:
+        machine.venv.mkdir()
+    if there in ("somebody's files", "an environment"):
+        (machine.venv / {"an environment": "pyvenv.cfg"}.get(there, "thesis.tex")).touch()
+    # It fails in any case: a pretended Python writes a file, for which nothing may be there.
+    said = machine.make(expected=1)
+    refused = "is no virtual environment" in said
+    assert refused == (there in ("somebody's files", "a link"))
+    assert (elsewhere / "pyvenv.cfg").exists()
+    assert (machine.venv / "thesis.tex").exists() == (there == "somebody's files")
+
+
+class Checkout:
+    """The Makefile, an environment that is complete, and a pip and compiler that only say what they do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.python = folder, folder / ".venv" / "bin" / "python"
+        shutil.copy(SCRIPT.parents[1] / "Makefile", folder)
+        self.python.parent.mkdir(parents=True)
+        (folder / "requirements").mkdir()
+        for needed in ("requirements/run.lock", "requirements/dev.lock", "pyproject.toml"):
+            (folder / needed).touch()
+        for stamp in (".run-installed", ".dev-installed"):
+            (folder / ".venv" / stamp).touch()
+        self.python.symlink_to(sys.executable)
+
+    def make(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", "-C", self.folder, *words], capture_output=True, text=True, timeout=30, check=False
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["setup", "lint", "bench", "attacks"])
+def test_an_environment_of_another_python_than_the_named_one_is_not_used_unsaid(checkout, target):
+    other = checkout.folder / "python-other"
     other.write_text("#!/bin/sh\necho /opt/other 3.12.0\n")
     other.chmod(0o755)
-
-    def make(python: str) -> subprocess.CompletedProcess[str]:
-        words = ["make", "-C", tmp_path, "setup", f"PYTHON={python}"]
-        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
-
-    assert make(sys.executable).returncode == 0
-    refused = make(str(other))
+    refused = checkout.make(target, f"PYTHON={other}")
     assert refused.returncode != 0
     assert f"of another Python than {other}: make clean first" in refused.stderr
+    assert "/nope does not run" in checkout.make(target, "PYTHON=/nope").stderr
+
+
+@pytest.mark.parametrize("word", [f"PYTHON={sys.executable}", "PYTHON="])
+def test_the_python_that_it_is_of_and_none_are_no_other(checkout, word):
+    assert checkout.make("setup", word).returncode == 0
+
+
+def test_an_environment_whose_python_is_gone_is_filled_again(checkout):
+    # The stamp is as new as ever, and make looks at it before the environment is made anew.
+    script = checkout.folder / "requirements" / "make-venv.sh"
+    script.write_text(
+        """printf '#!/bin/sh\necho python "$@"\n' > "$1/bin/python"; chmod +x "$1/bin/python"\n"""
+    )
+    checkout.python.unlink()
+    done = checkout.make("setup")
+    assert done.returncode == 0, done.stderr
+    assert "python -m pip --disable-pip-version-check install --quiet --require-hashes" in done.stdout
+    assert "python -m compileall -q gateway" in done.stdout
