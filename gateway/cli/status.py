@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,6 +84,7 @@ def status(
         if health.running and health.folder not in {"", folder_identity(settings.gateway_data_dir)}:
             health = _of_others(settings)
         devices, digest, problems = asyncio.run(_sources(settings))
+        problems += _another_policy(health.checks, digest, settings)
         state = "ready" if health.ready else "not ready" if health.running else "not running"
         answer.give(
             {
@@ -188,6 +189,19 @@ async def _sources(settings: Settings) -> tuple[int | None, str | None, list[str
     if policy is not None and devices is not None:
         problems += _roles_without_file(devices, policy, settings)
     return None if devices is None else len(devices), policy.digest if policy else None, problems
+
+
+def _another_policy(
+    checks: Mapping[str, Mapping[str, object]], digest: str | None, settings: Settings
+) -> Iterator[str]:
+    check = checks.get("policy", {})
+    in_force = str(check.get("detail", ""))
+    if digest is not None and check.get("ok") is True and not digest.startswith(in_force):
+        yield (
+            f"the running gateway has policy {in_force}, and the files in {settings.acl_path} are "
+            f"{digest[:12]}: if it was started with other settings (ACL_PATH), restart it; an edit is taken "
+            "up within two seconds"
+        )
 
 
 def _roles_without_file(devices: Sequence[Device], policy: Policy, settings: Settings) -> list[str]:

@@ -6,13 +6,14 @@ Asks the running gateway; without one it shows what the store has.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from gateway.cli.output import Answer, json_time, remark
+from gateway.cli.output import Answer, Nothing, json_time, remark
 from gateway.cli.settings_policy_store import store_of
-from gateway.cli.tables import table
 from gateway.system.utc_text import utc_text
 
 if TYPE_CHECKING:
@@ -34,27 +35,28 @@ def give_refused(answer: Answer, settings: Settings) -> None:
         remark(f"these are the newest {_SHOWN} of {len(found)}; --json has all")
     remedies = [remedy(one) for one in found]
     objects = [_json_object(one, words) for one, words in zip(found, remedies, strict=True)]
-    answer.give(
-        {"refused": objects},
-        *table(
-            ("last", "times", "device", "from", "what", "why", "what to do"),
-            [
-                (
-                    utc_text(one.last_at),
-                    str(one.count),
-                    one.device_id if one.proven or not one.device_id else f"{one.device_id} (claimed)",
-                    one.host,
-                    f"{one.kind} {_short(one.topic)}".rstrip(),
-                    one.reason,
-                    words,
-                )
-                for one, words in list(zip(found, remedies, strict=True))[:_SHOWN]
-            ],
-            state=4,
-            colour=lambda _: "yellow",
-            empty="Nobody was refused in the last three days.",
-        ),
+    rows = [_row(one, words) for one, words in list(zip(found, remedies, strict=True))[:_SHOWN]]
+    shown = chain.from_iterable(map(_lines, rows)) if sys.stdout.isatty() else map("\t".join, rows)
+    nothing = [] if rows else [Nothing("Nobody was refused in the last three days.")]
+    answer.give({"refused": objects}, *shown, *nothing)
+
+
+def _row(one: RefusedClient, remedy: str) -> tuple[str, ...]:
+    return (
+        utc_text(one.last_at),
+        str(one.count),
+        one.device_id if one.proven or not one.device_id else f"{one.device_id} (claimed)",
+        one.host,
+        f"{one.kind} {_short(one.topic)}".rstrip(),
+        one.reason,
+        remedy,
     )
+
+
+def _lines(row: tuple[str, ...]) -> tuple[str, ...]:
+    # Not a table: its columns would break topics, and the command that is to be copied.
+    last, times, device, host, what, why, remedy = row
+    return f"{last}  {device or 'somebody'} from {host}, {times} times: {what}", f"    {why}", f"    {remedy}"
 
 
 def _short(topic: str) -> str:

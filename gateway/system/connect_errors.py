@@ -23,7 +23,7 @@ def why_unreachable(error: OSError) -> str:
             )
         return f"TLS failed: {reason}"
     if isinstance(error, socket.gaierror):
-        return error.strerror  # its numbers are not the system's
+        return error.strerror or str(error)  # its numbers are not the system's
     if error.errno:
         return os.strerror(error.errno)
     if isinstance(error, ConnectionError):

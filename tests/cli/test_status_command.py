@@ -36,6 +36,22 @@ async def test_a_gateway_that_is_ready(place):
     assert "  ok     bus: reachable" in text
 
 
+async def test_a_gateway_that_was_started_with_another_policy_is_told(place):
+    _, out, _ = await ask(place, {"store": (True, "2 devices")})
+    in_force = out["policy"][:12]
+    _, out, _ = await ask(place, {"policy": (True, in_force)})
+    assert out["problems"] == []
+    code, out, text = await ask(place, {"policy": (True, "0ab12f54d34e")})
+    assert code == 0
+    (problem,) = out["problems"]
+    assert problem.startswith("the running gateway has policy 0ab12f54d34e, and the files in ")
+    assert f"are {in_force}" in problem
+    assert f"problem  {problem}" in text
+    # What is broken is told already.
+    _, out, _ = await ask(place, {"policy": (False, "acl/roles/x.toml: broken")})
+    assert out["problems"] == []
+
+
 async def test_a_gateway_of_this_folder_is_known_by_it(place):
     code, out, _ = await ask(place, {"bus": (True, "reachable")}, folder_identity(place.folder / "data"))
     assert (code, out["running"]) == (0, True)

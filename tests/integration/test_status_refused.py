@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from harness.device import Device, join
@@ -36,6 +41,18 @@ def entry(gateway: Gateway, **fields: object) -> dict:
             return found[0]
         time.sleep(0.05)
     raise AssertionError(refused(gateway))
+
+
+def on_a_terminal(gateway: Gateway, *words: str) -> str:
+    """What the command shows on a terminal of 80 columns. It has to be short."""
+    controller, terminal = pty.openpty()
+    try:
+        called = [Path(sys.executable).with_name("gateway-admin"), *words]
+        subprocess.run(called, cwd=gateway.folder, env=gateway.env, stdout=terminal, check=True, timeout=30)
+        return os.read(controller, 65_536).decode()
+    finally:
+        os.close(terminal)
+        os.close(controller)
 
 
 def try_login(gateway: Gateway, name: str, password: str) -> None:
@@ -69,6 +86,18 @@ def test_what_the_policy_refuses_names_its_explanation(gateway):
         why = found["remedy"].removesuffix(" says what would have to change")
         time.sleep(1.2)  # refusals are saved each second
         assert "refused at" in gateway.admin(*why.split()[1:], check=False).stdout
+
+
+def test_on_a_terminal_nothing_breaks_a_topic_or_the_command_to_copy(gateway):
+    """A table of seven columns had five characters for each in 80."""
+    topic = "devices/another-one-in-the-hall/telemetry"
+    with join(gateway, "lamp-2", v5=True) as device:
+        assert device.publish(topic, b"1") == 0x87
+        found = entry(gateway, device_id="lamp-2", topic=topic)
+    shown = on_a_terminal(gateway, "status", "--refused").splitlines()
+    (first,) = [number for number, line in enumerate(shown) if topic in line]
+    assert shown[first].endswith(f"  lamp-2 from 127.0.0.1, {found['count']} times: publish {topic}")
+    assert shown[first + 1 : first + 3] == [f"    {found['reason']}", f"    {found['remedy']}"]
 
 
 def test_strangers_that_come_again_are_counted_though_they_get_no_line(gateway):

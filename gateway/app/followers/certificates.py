@@ -98,8 +98,9 @@ class BusAuthority(WholeFilesFollower[ssl.SSLContext]):
 
 
 def _said(why: Callable[..., str], *paths: Path) -> str:
-    """What `why` says is wrong with these files; empty if nothing is, or if they can't be read."""
+    """What `why` says is wrong with these files, or which of several can't be read; empty if all is well."""
     try:
         return why(*paths)
-    except OSError:
-        return ""  # the error says it
+    except OSError as error:  # OpenSSL's own error does not name the file
+        which = f"{error.filename} " if len(paths) > 1 else ""
+        return f"{which}can't be read: {error.strerror}"

@@ -40,9 +40,11 @@ def role_file(proposal: Proposal, title: str, period: str) -> str:
         f"description = {quoted(f'{title}, learned from {_names(proposal.devices)}.')}",
     ]
     if proposal.on_wide_subscribe is OnWideSubscribe.FILTER:
-        lines.append(
-            f'subscribe = "{proposal.on_wide_subscribe}"  # they subscribe to more than they may be delivered'
-        )
+        lines += [
+            "# They subscribe to more than they may be delivered. Below is what came by meanwhile: if they",
+            "# are to have what was silent, too, allow it with wildcards.",
+            f'subscribe = "{proposal.on_wide_subscribe}"',
+        ]
     if proposal.drops_wills:
         lines.append(f'will = "{OnDeniedWill.DROP}"  # as today: a will that is refused keeps nobody out')
     for (action, conditions), topics in proposal.allows.items():

@@ -66,6 +66,22 @@ async def test_certificates_that_do_not_fit_leave_the_old_ones_in_force(certific
         assert listener.tls is not before
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("server.crt", "{} can't be read: No such file or directory"),
+        ("server.key", "{} can't be read: No such file or directory"),
+        ("ca.crt", "{}: can't be read: No such file or directory"),
+    ],
+)
+async def test_a_file_that_is_gone_is_named(certificates, name, said):
+    _, keeper, folder = certificates
+    async with beside(keeper.run()):
+        (folder / name).unlink()
+        await until(lambda: not keeper.check()[0])
+        assert keeper.check()[1] == f"{said.format(folder / name)}; those before are in force"
+
+
 async def test_certificates_that_come_back_as_they_were_are_no_problem(certificates):
     _, keeper, folder = certificates
     async with beside(keeper.run()):
