@@ -234,9 +234,9 @@ tell_logs() {
 # What could not be started, or hangs, has no lines of its own: what the engine and the health check said of it.
 tell_ill() {
     local said format='{{with .State.Error}}{{$.Name}} could not be started: {{.}}
-{{end}}{{with .State.Health}}{{if eq .Status "unhealthy"}}{{$.Name}} is unhealthy: {{range .Log}}{{if .ExitCode}}{{.Output}} {{end}}{{end}}
-{{end}}{{end}}'
-    said=$(compose ps --all --quiet | xargs -r docker inspect --format "$format" | sed '/^ *$/d; s,^/,deploy: ,')
+{{end}}{{with .State.Health}}{{if eq .Status "unhealthy"}}{{range .Log}}{{if .ExitCode}}{{$.Name}} is unhealthy: {{.Output}}
+{{end}}{{end}}{{end}}{{end}}'
+    said=$(compose ps --all --quiet | xargs -r docker inspect --format "$format" | sed '/^ *$/d; s,^/,deploy: ,' | uniq)
     [ -z "$said" ] || say "$said"
     [[ $said != *"rlimit type 7"* ]] ||
         say "deploy: the engine may not open that many files: raise LimitNOFILE of docker and containerd (systemctl edit)," \

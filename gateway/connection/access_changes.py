@@ -26,8 +26,6 @@ from gateway.mqtt.encode import DISCONNECT, encode_auth
 from gateway.mqtt.reason_codes import Reason
 from gateway.policy.engine.rules import Action
 
-"""What the device and the admins are told."""
-
 
 def will_refused(established: EstablishedConnection) -> Report | None:
     """Decide about its will once more. A report, which says why, if the bus may not keep it; else None."""

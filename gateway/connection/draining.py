@@ -43,7 +43,7 @@ def _tick(established: EstablishedConnection, event: Tick) -> Result:
 
 
 def tick_after_goodbye(established: EstablishedConnection, event: Tick) -> Result:
-    """A second has passed: once its token has expired nothing more is delivered."""
+    """A second has passed: once its token or certificate has ended nothing more is delivered."""
     if why := established.authorizer.expired:
         return established.disconnect_device(Reason.NOT_AUTHORIZED, why, refused_session(why))
     return _tick(established, event)
@@ -85,7 +85,7 @@ def lost(established: EstablishedConnection, _: DeviceLost | BusLost) -> Result:
 
 
 def tick_to_drain(established: EstablishedConnection, event: Tick) -> Result:
-    """A second has passed. If its token has expired, the bus is sent a DISCONNECT and drops the will."""
+    """A second has passed. If its token or certificate has ended, a DISCONNECT has the bus drop the will."""
     why = established.authorizer.expired
     return expired(established, why) if why else _tick(established, event)
 

@@ -329,13 +329,18 @@ class BoundedSSLObject(ssl.SSLObject):
 
         A peer of TLS 1.2 that showed a certificate gets none, and OpenSSL forgets its session: it keeps those
         alone that were closed properly (SSL_set_shutdown(3)). Resumed, it would bring certificates that were
-        verified long ago; kept, it has all that the peer sent beside them in memory.
+        verified long ago; kept, it has all that the peer sent beside them in memory (docs/adr/0024). Its end
+        is waited for all the same: to close at once would take back what it was sent last.
         """
-        if self._sslobj.version() == "TLSv1.2" and self.getpeercert(True):  # type: ignore[attr-defined] # noqa: FBT003
-            return
         if self._incoming.pending > _CLOSE_NOTIFY_MAX:
             self._drop()
-        super().unwrap()
+        if self._sslobj.version() != "TLSv1.2" or not self.getpeercert(True):  # type: ignore[attr-defined] # noqa: FBT003
+            super().unwrap()
+            return
+        if self._dropped:
+            self._drop()  # with records missing the next can't be opened
+        while self._take(_RECORD_MAX):
+            pass
 
     # How a `read` ends
 

@@ -106,6 +106,8 @@ def in_words(error: OSError) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         cause = _CERTIFICATES.get(error.verify_code) or error.verify_message
         return f"TLS: the client certificate is refused: {cause}"
+    if isinstance(error, TooLittleData):
+        return f"TLS: {error}"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or ""
         # OpenSSL 3.2 and later put SSL/TLS before what they called an alert of SSL 3 or TLS 1.

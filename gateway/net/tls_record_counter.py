@@ -66,6 +66,8 @@ class RecordCounter:
 
         Raises TooLittleData: a handshake in too many records or bytes.
         """
+        if self._bytes >= _HANDSHAKE_BYTES_MAX:
+            raise TooLittleData("its handshake is too long: it has to send its own certificates alone")
         # `end_of_record`, inlined: a call for each record of a handshake was measurable.
         begun, size, left = at, data.nbytes, self._left
         while at < size and at - begun < portion:
@@ -79,11 +81,11 @@ class RecordCounter:
             if not left:
                 self.records += 1
         self._left = left
+        # Data may stand behind the handshake, whose end OpenSSL alone sees: it gets all that is allowed.
+        at = min(at, begun + _HANDSHAKE_BYTES_MAX - self._bytes)
         self._bytes += at - begun
         if self.records > _HANDSHAKE_RECORDS_MAX:
             raise TooLittleData("a handshake in too many records")
-        if self._bytes > _HANDSHAKE_BYTES_MAX:
-            raise TooLittleData("a handshake in too many bytes")
         return at
 
     def is_short_flight(self, data: bytes, portion: int) -> bool:

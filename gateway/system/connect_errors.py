@@ -6,8 +6,14 @@ import os
 import socket
 import ssl
 
-_NOTHING_IN_COMMON = ("HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION")
-"""In OpenSSL's reason: there is no version, suite, group or signature that both sides take."""
+_NOTHING_IN_COMMON = (
+    "HANDSHAKE_FAILURE",
+    "PROTOCOL_VERSION",
+    "UNSUPPORTED_PROTOCOL",
+    "WRONG_SSL_VERSION",
+    "CERTIFICATE_REQUIRED",
+)
+"""In OpenSSL's reason: no version, suite, group or signature in common; until TLS 1.3 also anything else."""
 
 
 def why_unreachable(error: OSError) -> str:

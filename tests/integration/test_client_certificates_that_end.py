@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from harness import raw
 from harness.client_certificates import ClientCa
+from harness.device import join
 from harness.gateway import Gateway
 from harness.mosquitto import Mosquitto
 
@@ -26,6 +28,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, C
     try:
         gateway.start()
         gateway.add_device("lamp-1", "sensor")
+        gateway.add_device("reader")
         yield gateway, authority
     finally:
         gateway.kill()
@@ -94,3 +97,28 @@ def test_a_session_is_resumed_only_while_its_connection_lasts(
     with connected(gateway, context, session) as again:
         assert not again.session_reused
         assert code_of_connack(again) == 0
+
+
+def test_what_was_sent_last_arrives_though_there_is_no_close_notify(
+    house: tuple[Gateway, ClientCa], tmp_path: Path
+) -> None:
+    """A socket that is closed with something unread takes back what the peer has not had."""
+    gateway, authority = house
+    with join(gateway, "reader") as writer:
+        for number in range(10):
+            assert writer.publish(f"big/{number}", bytes(200_000), retain=True) == 0
+    context = client(gateway, authority.certificate(tmp_path, "reader"), TLS_1_2)
+    with connected(gateway, context) as one:
+        assert code_of_connack(one) == 0
+        one.sendall(raw.subscribe(1, ("big/#", 0), v5=True))
+        time.sleep(0.5)
+        gateway.admin("device", "kick", "reader")
+        got = b""
+        for _ in range(3):
+            one.sendall(raw.PINGREQ)
+            time.sleep(0.1)
+        with contextlib.suppress(ssl.SSLEOFError):
+            while chunk := one.recv(65_536):
+                got += chunk
+    assert len(got) > 2_000_000
+    assert b"An administrator ended the connection." in got[-80:]

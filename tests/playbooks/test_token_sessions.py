@@ -173,30 +173,39 @@ def test_the_session_ends_when_the_certificate_does_whatever_changes_meanwhile(v
     assert book << Close(why)
 
 
-def expiring():
-    """A session of a token, and the clock by which that expires."""
+ENDS = {
+    "The token has expired.": {"grant": GRANT},
+    "The client certificate has ended.": {"certificate_ends": GRANT.expires_at},
+}
+either = pytest.mark.parametrize("why", ENDS)
+
+
+def expiring(why):
+    """A session whose credential expires with GRANT, and the clock by which it does."""
     clock, world = [NOW], context()
     world.now = lambda: clock[0]
-    return established(world, grant=GRANT), clock
+    return established(world, **ENDS[why]), clock
 
 
-def test_after_a_goodbye_too_nothing_is_delivered_when_the_token_has_expired():
-    book, clock = expiring()
+@either
+def test_after_a_goodbye_too_nothing_is_delivered_when_the_credential_has_expired(why):
+    book, clock = expiring(why)
     book = book >> DeviceBytes(BYE) << SendToBus(BYE) >> Tick()
     clock[0] = GRANT.expires_at * 1000
     # Without another DISCONNECT: the bus has one.
-    book = book >> Tick() << Report("session", "refused", "The token has expired.")
-    assert book << Close("The token has expired.")
+    book = book >> Tick() << Report("session", "refused", why)
+    assert book << Close(why)
 
 
-def test_what_the_bus_still_answers_is_not_waited_for_when_the_token_has_expired():
-    book, clock = expiring()
+@either
+def test_what_the_bus_still_answers_is_not_waited_for_when_the_credential_has_expired(why):
+    book, clock = expiring(why)
     waits = raw.publish("ok", b"1", qos=1, packet_id=1)
     book = book >> DeviceBytes(waits + raw.packet(0x00)) << SendToBus(waits) << SendToBus(PING) >> Tick()
     assert book.connection.state is State.DRAINING
     clock[0] = GRANT.expires_at * 1000
-    book = book >> Tick() << Report("session", "refused", "The token has expired.") << SendToBus(BYE)
-    assert book << Close("The token has expired.")
+    book = book >> Tick() << Report("session", "refused", why) << SendToBus(BYE)
+    assert book << Close(why)
 
 
 def test_without_a_token_there_is_no_end():

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway.net.tls_contexts import bus_context, client_certificate, server_context
+from gateway.net.tls_record_counter import TooLittleData
 from gateway.pki.ecdsa_and_rsa_choice import KeyType
 from gateway.pki.initial_certificates import PkiError, ensure_server_certificate
 
@@ -62,8 +63,11 @@ def signed(authority, folder, *names, ends=None):
     return path
 
 
-def handshake(server_side, client_side, session=None):
-    """Both ends of a finished handshake, for which the client may offer a session. Raises ssl.SSLError."""
+def handshake(server_side, client_side, session=None, behind=b""):
+    """Both ends of a finished handshake. Raises ssl.SSLError.
+
+    The client may offer a session, and sends what is to be `behind` as soon as it may.
+    """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_side.wrap_bio(to_server, to_client, server_side=True)
     client = client_side.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
@@ -73,9 +77,12 @@ def handshake(server_side, client_side, session=None):
             try:
                 end.do_handshake()
                 waiting.remove(end)
+                if end is client and behind:
+                    client.write(behind)
             except ssl.SSLWantReadError:
                 pass
         if not waiting:
+            server.outgoing = to_client
             return server, client
     raise AssertionError("the handshake does not end")
 
@@ -169,19 +176,54 @@ def test_a_resumed_session_does_not_outlive_its_certificate(files, authority, tm
         assert client_certificate(peer, ends * 1_000) == ("", ends, "the client certificate has ended")
 
 
-@pytest.mark.parametrize("names", [(), ("lamp-1",)], ids=["without a certificate", "with one"])
-def test_a_session_with_a_certificate_ends_with_its_connection(files, authority, tmp_path, names):
-    # All that the peer sent stays with it: kept, a device could fill the memory with it.
-    context = serving(files, authority)
-    server, client = handshake(
-        context, of_tls_1_2(files, signed(authority, tmp_path, *names) if names else None)
-    )
-    assert context.session_stats()["number"] == 1
+def closed_by_us(server, client):
+    """Whether the client is told that by a close_notify, which the server then has of it."""
+    with contextlib.suppress(ssl.SSLWantReadError):
+        server.unwrap()
+    told = client.read() == b"" if server.outgoing.pending else False
     with contextlib.suppress(ssl.SSLWantReadError):
         client.unwrap()
-    server.unwrap()
+    server.unwrap()  # it has what it waited for
+    return told
+
+
+@pytest.mark.parametrize("names", [(), ("lamp-1",)], ids=["without a certificate", "with one"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_with_a_certificate_ends_with_its_connection(files, authority, tmp_path, version, names):
+    # All that the peer sent stays with it: kept, a device could fill the memory with it.
+    context = serving(files, authority)
+    certificate = signed(authority, tmp_path, *names) if names else None
+    server, client = handshake(context, client_of(files, certificate, maximum_version=version))
+    forgotten = version is ssl.TLSVersion.TLSv1_2 and bool(names)
+    assert context.session_stats()["number"] == (version is ssl.TLSVersion.TLSv1_2)
+    assert closed_by_us(server, client) is not forgotten
     del server
-    assert context.session_stats()["number"] == (0 if names else 1)
+    assert context.session_stats()["number"] == (version is ssl.TLSVersion.TLSv1_2 and not forgotten)
+
+
+def test_what_comes_while_a_connection_with_a_certificate_is_closed_is_bounded(files, authority, tmp_path):
+    device = of_tls_1_2(files, signed(authority, tmp_path, "lamp-1"))
+    server, client = handshake(serving(files, authority), device)
+    for size in (500, 500, 100_000, 500, 100_000, 500):  # what is long is dropped undecrypted
+        client.write(b"x" * size)
+        with pytest.raises(ssl.SSLWantReadError):
+            server.unwrap()
+    client.write(b"x" * 100_000)
+    with pytest.raises(TooLittleData, match="goes on sending"):
+        server.unwrap()
+
+
+@pytest.mark.parametrize("behind", [0, 100_000], ids=["alone", "with data behind it"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_long_chain_gets_in(files, authority, tmp_path, version, behind):
+    shown = signed(authority, tmp_path, "lamp-1")
+    stray = authority.path.read_bytes()
+    size = len(ssl.PEM_cert_to_DER_cert(authority.path.read_text()))
+    shown.write_bytes(shown.read_bytes() + stray * (28_000 // size))
+    server, _ = handshake(
+        serving(files, authority), client_of(files, shown, maximum_version=version), behind=b"x" * behind
+    )
+    assert client_certificate(server, NOW).device_id == "lamp-1"
 
 
 def test_a_new_context_resumes_no_session_of_an_old_one(files, authority, tmp_path):

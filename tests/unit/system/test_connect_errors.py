@@ -23,6 +23,7 @@ def tls_error(reason):
         "TLSV1_ALERT_PROTOCOL_VERSION",
         "UNSUPPORTED_PROTOCOL",
         "WRONG_SSL_VERSION",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
     ],
 )
 def test_a_server_without_anything_in_common(reason):
