@@ -56,7 +56,8 @@ def _row(one: RefusedClient, remedy: str) -> tuple[str, ...]:
 def _lines(row: tuple[str, ...]) -> tuple[str, ...]:
     # Not a table: its columns would break topics, and the command that is to be copied.
     last, times, device, host, what, why, remedy = row
-    return f"{last}  {device or 'somebody'} from {host}, {times} times: {what}", f"    {why}", f"    {remedy}"
+    often = "once" if times == "1" else f"{times} times"
+    return f"{last}  {device or 'somebody'} from {host}, {often}: {what}", f"    {why}", f"    {remedy}"
 
 
 def _short(topic: str) -> str:

@@ -296,7 +296,7 @@ def test_the_move_from_mosquitto(tmp_path):
             here = here.replace("-p 1883", f"-p {port}")
             if line.startswith("sed ") and "listener" in line:
                 (etc / "conf.d").mkdir()
-                (etc / "conf.d/local.conf").write_text("listener 1883\n")
+                (etc / "conf.d/local.conf").write_text("listener 1883\nallow_anonymous true\n")
             if line == "systemctl start mqtt-gateway":
                 gateway.start()
                 continue
@@ -316,8 +316,9 @@ def test_the_move_from_mosquitto(tmp_path):
             ran.append(line)
             if line == "systemctl reload mosquitto":
                 gateway.env |= settings  # as the guide says there
-        assert len(ran) == 18
-        assert (etc / "conf.d/local.conf").read_text() == "listener 1883 127.0.0.1\n"
+        assert len(ran) == 19
+        closed = "listener 1883 127.0.0.1\nallow_anonymous false\n"
+        assert (etc / "conf.d/local.conf").read_text() == closed
         listed = gateway.admin("device", "list").stdout
         assert "lamp" in listed
         assert "gateway" not in listed

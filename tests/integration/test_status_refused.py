@@ -96,7 +96,8 @@ def test_on_a_terminal_nothing_breaks_a_topic_or_the_command_to_copy(gateway):
         found = entry(gateway, device_id="lamp-2", topic=topic)
     shown = on_a_terminal(gateway, "status", "--refused").splitlines()
     (first,) = [number for number, line in enumerate(shown) if topic in line]
-    assert shown[first].endswith(f"  lamp-2 from 127.0.0.1, {found['count']} times: publish {topic}")
+    often = "once" if found["count"] == 1 else f"{found['count']} times"
+    assert shown[first].endswith(f"  lamp-2 from 127.0.0.1, {often}: publish {topic}")
     assert shown[first + 1 : first + 3] == [f"    {found['reason']}", f"    {found['remedy']}"]
 
 
