@@ -325,7 +325,7 @@ class BoundedSSLObject(ssl.SSLObject):
         raise ssl.SSLWantReadError
 
     def unwrap(self) -> None:
-        """Send our close_notify and read the peer's, but decrypt nothing that it sends instead.
+        """Send our close_notify and read the peer's. Of what it sends instead, little is decrypted.
 
         A peer of TLS 1.2 that showed a certificate gets none, and OpenSSL forgets its session: it keeps those
         alone that were closed properly (SSL_set_shutdown(3)). Resumed, it would bring certificates that were

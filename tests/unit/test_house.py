@@ -329,3 +329,16 @@ def test_every_name_in_a_text_is_a_name_in_the_code():
         and not ((metric := METRIC.fullmatch(word)) and is_name(metric[1]))
     }
     assert missing == set()
+
+
+def test_no_command_of_a_guide_puts_a_password_where_ps_shows_it():
+    guides = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*")]
+    shown = re.compile(r"mosquitto_passwd .*-b\b")
+    found = {
+        path.name: line
+        for path in guides
+        if path.is_file()
+        for line in path.read_text(errors="replace").splitlines()
+        if shown.search(line)
+    }
+    assert found == {}
